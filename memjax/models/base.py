@@ -1,0 +1,77 @@
+"""The contract between a model and the rest of memjax.
+
+A model is an immutable, hashable description; its numbers live in `variables`,
+a dict of pytrees: 'params' are trained, anything else (running statistics) is
+carried along. Only `memjax.models` imports flax. Every method is pure, and
+describes one model; `memjax.training.lift` runs many at once.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Bool, Float
+
+__all__ = ['DensityModel', 'DiagonalGaussian', 'LatentVariableModel']
+
+Variables = dict[str, Any]
+
+
+class DiagonalGaussian(NamedTuple):
+  """A Gaussian with diagonal covariance exp(`logvar`)."""
+
+  mean: Float[Array, '*batch latent']
+  logvar: Float[Array, '*batch latent']
+
+
+@runtime_checkable
+class DensityModel(Protocol):
+  """What training needs."""
+
+  # Whether convolutions dominate: `lift` chooses between vmap and map by it.
+  is_convolutional: bool
+
+  def init(self, key: jax.Array) -> Variables:
+    """Draws initial variables."""
+    ...
+
+  def loss(
+    self,
+    variables: Variables,
+    x: Float[Array, 'b h w c'],
+    mask: Bool[Array, ' b'],
+    key: jax.Array,
+  ) -> tuple[Float[Array, ''], Variables]:
+    """Summed loss of a batch's real items (mask True), and the new state.
+
+    The sum is over items, not a mean, in nats. The second value holds the
+    collections besides 'params', for instance updated batch statistics.
+    """
+    ...
+
+
+@runtime_checkable
+class LatentVariableModel(DensityModel, Protocol):
+  """What importance-sampled log p(x) needs, each for ONE item in eval mode."""
+
+  latent_dim: int
+
+  def encode(
+    self, variables: Variables, x: Float[Array, 'h w c']
+  ) -> DiagonalGaussian:
+    """The amortized posterior q(z | x)."""
+    ...
+
+  def log_likelihood(
+    self,
+    variables: Variables,
+    x: Float[Array, 'h w c'],
+    z: Float[Array, ' latent'],
+  ) -> Float[Array, '']:
+    """Returns log p(x | z) in nats, in the space in which x is given."""
+    ...
+
+  def decode(
+    self, variables: Variables, z: Float[Array, ' latent']
+  ) -> Float[Array, 'h w c']:
+    """The mean of p(x | z)."""
+    ...

@@ -1,0 +1,169 @@
+"""Checkpoints that survive a kill at any moment; the only importer of Orbax.
+
+Orbax writes to a temporary directory and commits by renaming it, so a killed
+save leaves the previous checkpoint as it was. A digest of the arrays is stored
+beside them, because a file can be damaged later.
+"""
+
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+__all__ = ['Checkpoint', 'Checkpoints']
+
+
+class Checkpoint(NamedTuple):
+  """What was restored: the step it was saved under, arrays, and metadata."""
+
+  step: int
+  state: Any
+  metadata: dict[str, Any]
+
+
+class Checkpoints:
+  """The latest two checkpoints of one group of models, in one directory."""
+
+  def __init__(self, directory: pathlib.Path):
+    self._directory = pathlib.Path(directory).resolve()
+    self._checkpointer = self._open()
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self._checkpointer.close()
+
+  def _open(self) -> ocp.training.Checkpointer:
+    return ocp.training.Checkpointer(
+      self._directory,
+      preservation_policy=ocp.training.preservation_policies.LatestN(2),
+      cleanup_tmp_directories=True,
+    )
+
+  def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
+    """Saves and waits until the checkpoint is complete on disk.
+
+    Args:
+      step: increases from save to save.
+      state: a pytree of arrays.
+      metadata: JSON values.
+
+    Raises:
+      OSError: if it could not be written, for instance on a full disk. The
+        previous checkpoint is intact.
+    """
+    metadata = {**metadata, 'digest': _digest(state)}
+    try:
+      self._checkpointer.save(
+        step, state, custom_metadata=metadata, overwrite=True
+      )
+    except Exception as error:
+      raise OSError(
+        f'Could not write a checkpoint under {self._directory}: '
+        f'{_root_cause(error)}. The previous checkpoint is intact; make room '
+        'and run the same command again.'
+      ) from error
+
+  def restore(self, like: Any) -> Checkpoint | None:
+    """Restores the newest checkpoint that is whole and fits.
+
+    A checkpoint that cannot be read, whose arrays are not those that were
+    saved, or that belongs to another model is named in the log, moved aside,
+    and the previous one is used.
+
+    Args:
+      like: a pytree with the shapes and dtypes to expect.
+
+    Returns:
+      The checkpoint, or None if there is none.
+    """
+    for saved in reversed(self._checkpointer.checkpoints):
+      try:
+        return self._load(saved.step, like)
+      except Exception as error:
+        logging.error(
+          'Checkpoint %s cannot be used: %s. The one before it is used.',
+          self._directory / str(saved.step),
+          _root_cause(error),
+        )
+        self._move_aside(saved.step)
+    return None
+
+  def _load(self, step: int, like: Any) -> Checkpoint:
+    abstract = jax.tree.map(_abstract, like)
+    stored = self._checkpointer.metadata(step)
+    _check_shapes(stored.metadata, abstract)
+    state = self._checkpointer.load(step, abstract)
+    metadata = dict(stored.custom_metadata)
+    if metadata.pop('digest', None) != _digest(state):
+      raise ValueError('its arrays are not those that were saved')
+    return Checkpoint(step, state, metadata)
+
+  def _move_aside(self, step: int) -> None:
+    path = self._directory / str(step)
+    self._checkpointer.close()
+    if path.exists():
+      aside = path.with_name(f'unusable-{step}')
+      number = 0
+      while aside.exists():
+        number += 1
+        aside = path.with_name(f'unusable-{step}-{number}')
+      path.rename(aside)
+    self._checkpointer = self._open()
+
+
+def _abstract(leaf) -> jax.ShapeDtypeStruct:
+  device = jax.local_devices()[0]
+  sharding = getattr(leaf, 'sharding', None)
+  sharding = sharding or jax.sharding.SingleDeviceSharding(device)
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _check_shapes(stored: Any, expected: Any) -> None:
+  """Names the first array whose shape differs; Orbax's own error hides it."""
+  stored_shapes = _shapes(stored)
+  for name, shape in _shapes(expected).items():
+    if stored_shapes.get(name) != shape:
+      raise ValueError(
+        f'{name} has shape {stored_shapes.get(name)} there, expected {shape}: '
+        'it belongs to another model'
+      )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Shapes by path; a name and an index of one place are spelled alike."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {
+    '/'.join(str(_key_name(key)) for key in path): tuple(leaf.shape)
+    for path, leaf in leaves
+    if hasattr(leaf, 'shape')
+  }
+
+
+def _key_name(key: Any) -> Any:
+  for attribute in ('key', 'name', 'idx'):
+    if hasattr(key, attribute):
+      return getattr(key, attribute)
+  return key
+
+
+def _digest(state: Any) -> str:
+  """SHA-256 of all arrays, in the tree's order."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    array = np.asarray(leaf)
+    digest.update(f'{array.dtype}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def _root_cause(error: BaseException) -> str:
+  while error.__cause__ is not None:
+    error = error.__cause__
+  first_line = (str(error).splitlines() or [''])[0]
+  return f'{type(error).__name__}: {first_line}'

@@ -1,0 +1,426 @@
+"""Trains and scores many models, group by group; all of its I/O is here.
+
+A group is `models_at_once` models in one program of fixed width. Everything a
+group needs to go on is in its checkpoint, and scoring is saved in stretches, so
+a run that is killed at any moment goes on where it was and gives the same bits.
+"""
+
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+
+from memjax import files
+from memjax.data.dataset import Dataset
+from memjax.data.transforms import Transform
+from memjax.models.base import LatentVariableModel
+from memjax.training.checkpoints import Checkpoint, Checkpoints
+from memjax.training.metrics_writer import MetricsWriter
+from memjax.training.plan import (
+  Divergence,
+  Group,
+  LoopOptions,
+  ModelGrid,
+  make_group,
+)
+from memjax.training.preemption import StopSignal
+from memjax.training.programs import make_programs, score_key
+from memjax.training.progress import Progress
+from memjax.training.state import TrainState
+from memjax.training.step import StepMetrics
+
+__all__ = ['train_and_score']
+
+# A program call lasts about this long, so that a signal is answered soon.
+_SECONDS_PER_CALL = 1.0
+
+_FIELDS = {
+  'log_px': np.float64,
+  'std_err': np.float32,
+  'ess': np.float32,
+  'pareto_k': np.float32,
+}
+
+
+class _Carry(NamedTuple):
+  """All that changes while a group trains; what a checkpoint holds.
+
+  `failed` [width] is the epoch in which each model diverged, 0 for none;
+  `in_scoring` says that it trained, but gave an item no finite log p.
+  """
+
+  state: TrainState
+  metrics: StepMetrics
+  failed: jax.Array
+  in_scoring: jax.Array
+
+
+def train_and_score(
+  model: LatentVariableModel,
+  optimizer: optax.GradientTransformation,
+  transform: Transform,
+  dataset: Dataset,
+  grid: ModelGrid,
+  options: LoopOptions,
+  workdir: pathlib.Path,
+) -> list[Divergence]:
+  """Trains all models and scores all items under each; resumes what is there.
+
+  Leaves `arrays/log_px_epoch_XXXX.npz` for each scored epoch, with `log_px`
+  float64 [m, n] in nats and its `std_err`, `ess` and `pareto_k`; the rows of
+  excluded models are NaN.
+
+  Args:
+    model: the description that all models share.
+    optimizer: fresh for each model.
+    transform: pixels to model input.
+    dataset: put on the device once, as uint8.
+    grid: which model holds out what.
+    options: see `LoopOptions`.
+    workdir: holds checkpoints, partial scores, and metrics.
+
+  Returns:
+    Every attempt that diverged.
+
+  Raises:
+    Preempted: on SIGTERM or Ctrl-C, after saving.
+    RuntimeError: if every model diverged.
+  """
+  loop = _Loop(model, optimizer, transform, dataset, grid, options, workdir)
+  pending = np.arange(len(grid.repeat))
+  with loop.stop:
+    for attempt in range(options.max_attempts):
+      pending = loop.run_attempt(attempt, pending)
+      if not pending.size:
+        break
+  if pending.size == len(grid.repeat):
+    first = loop.divergences[0]
+    raise RuntimeError(
+      f'All {pending.size} models diverged, the first in epoch {first.epoch}: '
+      f'{first.reason}. Nothing can be scored; try a lower learning rate.'
+    )
+  loop.join(pending)
+  return loop.divergences
+
+
+class _Loop:
+  """What the groups share: programs, data, places, and the clock."""
+
+  def __init__(
+    self, model, optimizer, transform, dataset, grid, options, workdir
+  ):
+    self.stop = StopSignal()
+    self.divergences: list[Divergence] = []
+    self._grid, self._options = grid, options
+    # Every model takes as many steps an epoch as the one with the most items;
+    # its spare steps change nothing.
+    longest = int((~grid.held_out).sum(axis=1).max())
+    self._steps = -(-longest // options.batch_size)
+    self._programs = make_programs(
+      model,
+      optimizer,
+      transform,
+      how=options.lift,
+      batches=(self._steps, options.batch_size),
+      items_at_once=options.items_at_once,
+      num_samples=options.num_samples,
+      proposal=options.proposal,
+    )
+    self._images = jnp.asarray(dataset.images)
+    self._ids = jnp.asarray(dataset.ids.astype(np.uint32))
+    self._checkpoints = pathlib.Path(workdir) / 'checkpoints'
+    self._arrays = pathlib.Path(workdir) / 'arrays'
+    self._writer = MetricsWriter(pathlib.Path(workdir) / 'metrics.jsonl')
+    self._parts: dict[str, np.ndarray] = {}
+    self._saved = time.monotonic()
+    self._progress = Progress(
+      {
+        'train': int((~grid.held_out).sum()) * options.epochs,
+        'score': grid.held_out.size * len(options.score_epochs),
+      },
+      options.num_samples,
+      options.progress_seconds,
+    )
+
+  def run_attempt(self, attempt: int, models: np.ndarray) -> np.ndarray:
+    """Trains and scores these models; returns those that diverged."""
+    if attempt:
+      logging.warning(
+        '%d of %d models diverged; attempt %d, with new keys.',
+        len(models),
+        len(self._grid.repeat),
+        attempt + 1,
+      )
+    width = self._options.models_at_once
+    failed = []
+    for start in range(0, len(models), width):
+      name = f'attempt_{attempt}_group_{start // width:03d}'
+      members = models[start : start + width]
+      group = make_group(name, attempt, members, self._grid, self._options)
+      failed += self._run_group(group)
+    return np.array(failed, np.int64)
+
+  def join(self, excluded: np.ndarray) -> None:
+    """Joins the groups' parts into one array a scored epoch."""
+    grid = self._grid
+    for epoch in self._options.score_epochs:
+      whole = {
+        name: np.full(grid.held_out.shape, np.nan, dtype)
+        for name, dtype in _FIELDS.items()
+      }
+      # Later attempts come later, and replace what they repeat.
+      for name, models in self._parts.items():
+        part = self._part_path(name, epoch)
+        if not part.exists():  # its models all diverged before this epoch
+          continue
+        with np.load(part) as arrays:
+          for field, array in whole.items():
+            array[models] = arrays[field][: len(models)]
+      for array in whole.values():
+        array[excluded] = np.nan
+      files.save_arrays(self._arrays / f'log_px_epoch_{epoch:04d}.npz', **whole)
+
+  def _run_group(self, group: Group) -> list[int]:
+    """Trains and scores one group from wherever it was."""
+    options = self._options
+    self._parts[group.name] = group.models[: group.size]
+    with Checkpoints(self._checkpoints / group.name) as checkpoints:
+      carry, epoch, step = self._restore(group, checkpoints)
+      while True:
+        if step == 0 and epoch in options.score_epochs:
+          is_new = self._score(group, carry, epoch) & (carry.failed == 0)
+          carry = carry._replace(
+            failed=jnp.where(is_new, epoch, carry.failed),
+            in_scoring=carry.in_scoring | is_new,
+          )
+        failed = np.asarray(carry.failed)[: group.size]
+        if epoch == options.epochs or (failed > 0).all():
+          break
+        carry = self._train_epoch(group, carry, epoch, step, checkpoints)
+        epoch, step = epoch + 1, 0
+    for index in np.flatnonzero(failed):
+      in_scoring = bool(carry.in_scoring[index])
+      self._note_divergence(group, index, int(failed[index]), in_scoring)
+    return [int(group.models[index]) for index in np.flatnonzero(failed)]
+
+  def _restore(
+    self, group: Group, checkpoints: Checkpoints
+  ) -> tuple[_Carry, int, int]:
+    """A group's state, epoch and step, from its checkpoint or from scratch."""
+    carry = _Carry(
+      self._programs.init(group.keys),
+      self._programs.zero(group.keys),
+      jnp.zeros(len(group.models), jnp.int32),
+      jnp.zeros(len(group.models), bool),
+    )
+    found = checkpoints.restore(carry) or Checkpoint(
+      0, carry, {'epoch': 0, 'step': 0}
+    )
+    epoch, step = found.metadata['epoch'], found.metadata['step']
+    if epoch or step:
+      logging.info('%s goes on after epoch %d.', group.name, epoch)
+    self._writer.keep(
+      lambda row: row['group'] != group.name or row['epoch'] <= epoch
+    )
+    if group.attempt == 0:
+      self._progress.skip('train', self._items_trained(group, epoch, step))
+      passed = sum(e < epoch for e in self._options.score_epochs)
+      self._progress.skip('score', passed * group.size * len(self._ids))
+    return found.state, epoch, step
+
+  def _train_epoch(
+    self,
+    group: Group,
+    carry: _Carry,
+    epoch: int,
+    step: int,
+    checkpoints: Checkpoints,
+  ) -> _Carry:
+    """The rest of one epoch, in program calls of about a second each."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(group.keys, epoch)
+    order = self._programs.order(keys, group.is_train)
+    stride = 1
+    while step < self._steps:
+      until = min(step + stride, self._steps)
+      begin = time.monotonic()
+      state, metrics = self._programs.train(
+        carry.state,
+        carry.metrics,
+        self._images,
+        order,
+        jnp.int32(step),
+        jnp.int32(until),
+        keys,
+      )
+      jax.block_until_ready(metrics)
+      carry = carry._replace(state=state, metrics=metrics)
+      seconds = time.monotonic() - begin
+      self._progress.advance(
+        'train',
+        self._items_trained(group, epoch, until)
+        - self._items_trained(group, epoch, step),
+        seconds,
+        self._where(group, f'epoch {epoch + 1}/{self._options.epochs}'),
+      )
+      stride = max(1, round((until - step) * _SECONDS_PER_CALL / seconds))
+      step = until
+      if step < self._steps and self._must_save():
+        self._save(checkpoints, carry, epoch, step)
+    carry = self._end_epoch(group, carry, epoch + 1)
+    is_last = epoch + 1 == self._options.epochs
+    is_scored = epoch + 1 in self._options.score_epochs
+    if is_last or is_scored or self._must_save():
+      self._save(checkpoints, carry, epoch + 1, 0)
+    return carry
+
+  def _end_epoch(self, group: Group, carry: _Carry, epoch: int) -> _Carry:
+    """Writes the epoch's metrics and notes which models diverged."""
+    score_keys = self._score_keys(group, epoch)
+    held_out_loss = self._programs.evaluate_loss(
+      carry.state.variables, self._images, self._ids, group.held_out, score_keys
+    )
+    metrics = jax.device_get(carry.metrics)
+    held_out_loss = np.asarray(held_out_loss, np.float64)
+    rows = []
+    for index, model in enumerate(group.models[: group.size]):
+      held_out = int(self._grid.held_out[model].sum())
+      rows.append(
+        {
+          'group': group.name,
+          'repeat': int(self._grid.repeat[model]),
+          'fold': int(self._grid.fold[model]),
+          'attempt': group.attempt,
+          'epoch': epoch,
+          'train_loss': float(metrics.loss[index] / metrics.count[index]),
+          'held_out_loss': float(held_out_loss[index]) / max(held_out, 1),
+        }
+      )
+    self._writer.write_scalars(rows)
+    is_new = ~carry.metrics.is_finite & (carry.failed == 0)
+    return carry._replace(
+      metrics=self._programs.zero(group.keys),
+      failed=jnp.where(is_new, epoch, carry.failed),
+    )
+
+  def _score(self, group: Group, carry: _Carry, epoch: int) -> np.ndarray:
+    """Scores all items, saving as it goes; True for models without a log p."""
+    path = self._part_path(group.name, epoch)
+    num_items = len(self._ids)
+    arrays, done = _load_part(path, (len(group.models), num_items))
+    self._progress.skip('score', done * group.size)
+    keys = self._score_keys(group, epoch)
+    while done < num_items:
+      begin = time.monotonic()
+      estimate = self._programs.score(
+        carry.state.variables, self._images, self._ids, jnp.int32(done), keys
+      )
+      estimate = jax.device_get(estimate)._asdict()
+      block = slice(done, min(done + self._options.items_at_once, num_items))
+      for name, array in arrays.items():
+        array[:, block] = estimate[name][:, : block.stop - done]
+      self._progress.advance(
+        'score',
+        (block.stop - done) * group.size,
+        time.monotonic() - begin,
+        self._where(group, f'scoring epoch {epoch}'),
+      )
+      done = block.stop
+      if done < num_items and self._must_save():
+        files.save_arrays(path, done=np.int64(done), **arrays)
+        self._saved = time.monotonic()
+        self._stop_if_asked()
+      elif done == num_items:
+        files.save_arrays(path, done=np.int64(done), **arrays)
+    return ~np.isfinite(arrays['log_px']).all(axis=1)
+
+  def _score_keys(self, group: Group, epoch: int) -> jax.Array:
+    grid, options = self._grid, self._options
+    return jnp.stack(
+      [
+        score_key(
+          options.seed,
+          int(grid.repeat[index]),
+          *((int(grid.fold[index]), epoch) if options.redraw else ()),
+        )
+        for index in group.models
+      ]
+    )
+
+  def _must_save(self) -> bool:
+    late = time.monotonic() - self._saved > self._options.checkpoint_seconds
+    return late or self.stop.received
+
+  def _save(
+    self, checkpoints: Checkpoints, carry: _Carry, epoch: int, step: int
+  ) -> None:
+    """Checkpoints, and ends the run in good order if somebody asked for it."""
+    position = epoch * self._steps + step
+    checkpoints.save(position, carry, {'epoch': epoch, 'step': step})
+    self._saved = time.monotonic()
+    self._stop_if_asked()
+
+  def _stop_if_asked(self) -> None:
+    if self.stop.received:
+      self.stop.stop()
+
+  def _note_divergence(
+    self, group: Group, index: int, epoch: int, in_scoring: bool
+  ) -> None:
+    model = int(group.models[index])
+    reason = (
+      'log p(x) of an item is not finite'
+      if in_scoring
+      else 'its loss or parameters are not finite'
+    )
+    is_excluded = group.attempt + 1 == self._options.max_attempts
+    logging.warning(
+      'The model of repeat %d, fold %d diverged in epoch %d (attempt %d): %s.',
+      self._grid.repeat[model],
+      self._grid.fold[model],
+      epoch,
+      group.attempt + 1,
+      reason,
+    )
+    self.divergences.append(
+      Divergence(model, group.attempt, epoch, reason, is_excluded)
+    )
+
+  def _part_path(self, name: str, epoch: int) -> pathlib.Path:
+    return self._arrays / 'parts' / f'{name}_epoch_{epoch:04d}.npz'
+
+  def _items_trained(self, group: Group, epoch: int, step: int) -> int:
+    """Items that the group's models have seen after so many steps."""
+    members = group.models[: group.size]
+    num_train = (~self._grid.held_out[members]).sum(axis=1)
+    seen = np.minimum(step * self._options.batch_size, num_train)
+    return int((epoch * num_train + seen).sum())
+
+  def _where(self, group: Group, what: str) -> str:
+    members = group.models[: group.size]
+    first, last = self._grid.repeat[[members[0], members[-1]]] + 1
+    repeats = f'{first}' if first == last else f'{first}-{last}'
+    return f'repeat {repeats}/{self._grid.repeat.max() + 1}, {what}'
+
+
+def _load_part(
+  path: pathlib.Path, shape: tuple[int, int]
+) -> tuple[dict[str, Any], int]:
+  """Scores saved so far and how many items they cover."""
+  arrays = {n: np.full(shape, np.nan, dtype) for n, dtype in _FIELDS.items()}
+  if not path.exists():
+    return arrays, 0
+  try:
+    with np.load(path) as saved:
+      found = {name: saved[name] for name in _FIELDS}
+      done = int(saved['done'])
+    if any(array.shape != shape for array in found.values()):
+      raise ValueError(f'its arrays are not {shape}')
+  except Exception as error:
+    logging.error('%s cannot be used and is made again: %s.', path, error)
+    return arrays, 0
+  return found, done

@@ -1,0 +1,110 @@
+"""The jitted programs of a group of models, and the keys that feed them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from memjax import evaluate
+from memjax.data.transforms import Transform
+from memjax.models.base import LatentVariableModel
+from memjax.training.lift import lift
+from memjax.training.state import init_state
+from memjax.training.step import epoch_order, make_train_steps, no_metrics
+
+__all__ = ['Programs', 'make_programs', 'score_key', 'train_key']
+
+# What the first fold of the root key is for; one number a purpose, for ever.
+_TRAIN, _SCORE = 0, 1
+
+
+class Programs(NamedTuple):
+  """Each takes and returns arrays with a leading model axis of fixed width.
+
+  Attributes:
+    init: keys -> TrainState.
+    zero: keys -> StepMetrics of an epoch that has not begun.
+    order: (keys, is_train) -> batches of item indices [width, steps, batch].
+    train: see `make_train_steps`.
+    evaluate_loss: see `make_evaluate_loss`.
+    score: see `make_score_items`.
+  """
+
+  init: Callable
+  zero: Callable
+  order: Callable
+  train: Callable
+  evaluate_loss: Callable
+  score: Callable
+
+
+def make_programs(
+  model: LatentVariableModel,
+  optimizer: optax.GradientTransformation,
+  transform: Transform,
+  *,
+  how: str,
+  batches: tuple[int, int],
+  items_at_once: int,
+  num_samples: int,
+  proposal: str,
+) -> Programs:
+  """Lifts the functions of one model to a group and compiles each once.
+
+  Args:
+    model: the description that all models share.
+    optimizer: of one model.
+    transform: pixels to model input.
+    how: 'vmap' or 'map', see `lift`.
+    batches: (steps, batch) of an epoch.
+    items_at_once: items in one call of `score`.
+    num_samples: importance samples an item.
+    proposal: see `importance_log_prob`.
+  """
+  train_steps = make_train_steps(model, optimizer, transform)
+  evaluate_loss = evaluate.make_evaluate_loss(model, transform)
+  score_items = evaluate.make_score_items(
+    model,
+    transform,
+    block=items_at_once,
+    num_samples=num_samples,
+    proposal=proposal,
+  )
+  return Programs(
+    init=jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key))),
+    zero=jax.jit(jax.vmap(lambda key: no_metrics())),
+    order=jax.jit(
+      jax.vmap(lambda key, is_train: epoch_order(key, is_train, batches))
+    ),
+    train=jax.jit(
+      lift(train_steps, how, (0, 0, None, 0, None, None, 0)),
+      donate_argnums=(0, 1),
+    ),
+    evaluate_loss=jax.jit(lift(evaluate_loss, how, (0, None, None, 0, 0))),
+    score=jax.jit(lift(score_items, how, (0, None, None, None, 0))),
+  )
+
+
+def train_key(
+  seed: int, num_folds: int, repeat: int, fold: int, attempt: int
+) -> jax.Array:
+  """A model's own stream: nothing else decides its random numbers."""
+  key = jax.random.fold_in(jax.random.key(seed), _TRAIN)
+  for number in (num_folds, repeat, fold, attempt):
+    key = jax.random.fold_in(key, number)
+  return key
+
+
+def score_key(seed: int, repeat: int, *redrawn: int) -> jax.Array:
+  """One stream a repeat: its models see the same draws of an item.
+
+  Args:
+    seed: the root.
+    repeat: of the model.
+    *redrawn: further numbers, if draws are not to be shared: fold and epoch.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), _SCORE)
+  for number in (repeat, *redrawn):
+    key = jax.random.fold_in(key, number)
+  return key
