@@ -17,7 +17,7 @@ def make_folds(
   *,
   num_repeats: int = 1,
   seed: int = 0,
-  groups: Shaped[np.ndarray | jax.Array, '_'] | list | None = None,
+  groups: Shaped[np.ndarray | jax.Array, ' _'] | list | None = None,
 ) -> Bool[np.ndarray, '_ _']:
   """Draws, for every repeat, a random partition of the items into K folds.
 

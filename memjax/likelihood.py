@@ -19,6 +19,7 @@ __all__ = [
   'evidence_lower_bound',
   'importance_log_prob',
   'pareto_shape',
+  'reliable_below',
 ]
 
 PROPOSALS = ('encoder',)
@@ -178,14 +179,22 @@ def summarize_weights(log_weights: Float[Array, ' samples']) -> LogProb:
   ess = jnp.minimum(ess, num_samples)
   variance = (num_samples / ess - 1.0) / max(num_samples - 1, 1)
   shape = pareto_shape(log_weights)
-  threshold = min(1 - 1 / math.log10(max(num_samples, 2)), 0.7)
   return LogProb(
     log_px=log_px,
     std_err=jnp.sqrt(variance) if num_samples > 1 else log_px * jnp.nan,
     ess=ess,
     pareto_k=shape,
-    is_reliable=shape < threshold,
+    is_reliable=shape < reliable_below(num_samples),
   )
+
+
+def reliable_below(num_samples: int) -> float:
+  """The k̂ below which N samples make a reliable estimate.
+
+  Reference:
+    Vehtari et al. (2024), §3.2.4: min(1 − 1/log₁₀ N, 0.7).
+  """
+  return min(1 - 1 / math.log10(max(num_samples, 2)), 0.7)
 
 
 def pareto_shape(log_weights: Float[Array, ' samples']) -> Float[Array, '']:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import io
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from absl import logging
 
@@ -21,16 +22,16 @@ __all__ = ['fetch', 'open_plain', 'verify']
 
 _CHUNK = 2**20  # bytes
 _TIMEOUT = 30  # seconds without a byte
-_INTERVAL = 1  # seconds between lines of progress
+_INTERVAL = 3  # seconds between lines of progress
 
 Report = Callable[[str], None]
 
 
-def open_plain(path: str | Path) -> IO[bytes]:
+def open_plain(path: str | Path) -> io.BufferedIOBase:
   """Opens a file for reading; X.gz (not .tar.gz) as its decompressed bytes."""
   name = Path(path).name.removesuffix('.part')
   if name.endswith('.gz') and not name.endswith('.tar.gz'):
-    return gzip.open(path, 'rb')  # type: ignore[return-value]
+    return gzip.open(path, 'rb')
   return open(path, 'rb')
 
 
@@ -54,7 +55,7 @@ def verify(path: str | Path, expected: str) -> None:
 def _digest(path: str | Path, algorithm: str) -> str:
   try:
     with open_plain(path) as file:
-      return hashlib.file_digest(file, algorithm).hexdigest()  # type: ignore
+      return hashlib.file_digest(file, algorithm).hexdigest()
   except (EOFError, gzip.BadGzipFile, zlib.error) as error:
     return f'unknown ({error})'
 
@@ -148,7 +149,7 @@ def _continues(response: Any, start: int) -> bool:
 
 
 def _copy(
-  response: Any, file: IO[bytes], start: int, total: int | None, report: Report
+  response: Any, file: Any, start: int, total: int | None, report: Report
 ) -> int:
   """Writes what arrives; returns the file's size."""
   size, began = start, time.monotonic()
@@ -178,7 +179,4 @@ def _progress(size: int, total: int | None, rate: float) -> str:
 
 
 def _write_line(line: str) -> None:
-  """Progress overwrites itself on a terminal; a log gets whole lines."""
-  is_progress = 'MB/s' in line and sys.stderr.isatty()
-  sys.stderr.write(f'\r{line}\033[K' if is_progress else f'{line}\n')
-  sys.stderr.flush()
+  print(line, file=sys.stderr, flush=True)

@@ -11,10 +11,10 @@ import zipfile
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from memjax import validate
@@ -30,10 +30,9 @@ __all__ = [
   'read_idx',
   'read_idx_pair',
   'read_npy_pair',
-  'read_tfds',
 ]
 
-ImagesAndLabels = tuple[UInt8[np.ndarray, 'n h w c'], Int[np.ndarray, ' n']]
+ImagesAndLabels = tuple[UInt8[np.ndarray, 'n h w c'], Integer[np.ndarray, ' n']]
 
 # Pillow would also try formats that start other programs (EPS).
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
@@ -93,11 +92,11 @@ def _decode(name: Any, data: bytes, transform) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
       if image.mode.startswith(('I', 'F')):
         raise ValueError(f'its mode is {image.mode}, not 8 bits a channel')
-      image = image.convert('L' if image.mode in '1L' else 'RGB')
+      image = image.convert('L' if image.mode in ('1', 'L') else 'RGB')
+      array = np.asarray(image if transform is None else transform(image))
   # Pillow raises SyntaxError for broken PNG chunks.
   except (OSError, SyntaxError, ValueError) as error:
     raise ValueError(f'cannot decode image {name}: {error}.') from error
-  array = np.asarray(image if transform is None else transform(image))
   return array[..., None] if array.ndim == 2 else array
 
 
@@ -126,9 +125,9 @@ def read_idx(data: bytes) -> UInt8[np.ndarray, '...']:
   expected = start + int(np.prod(shape, dtype=object))
   if len(data) != expected:
     raise ValueError(
-      f'an IDX file of shape {shape} has {expected} bytes, this one {len(data)}.'
+      f'an IDX file of shape {shape} has {expected} bytes: here {len(data)}.'
     )
-  return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+  return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
 
 
 def read_idx_pair(files: Sequence[bytes]) -> ImagesAndLabels:
@@ -229,7 +228,7 @@ class _CifarUnpickler(pickle.Unpickler):
   """Reads plain containers, text, numbers and byte arrays; refuses the rest."""
 
   # NumPy 2 writes numpy._core, NumPy 1 (the genuine files) numpy.core.
-  permitted = {
+  permitted: ClassVar = {
     ('numpy.core.multiarray', '_reconstruct'): _PickledArray,
     ('numpy._core.multiarray', '_reconstruct'): _PickledArray,
     ('numpy', 'ndarray'): _PickledArray,
@@ -256,10 +255,8 @@ def celeba_transform(size: int) -> Callable[[Image.Image], Image.Image]:
 
   def transform(image: Image.Image) -> Image.Image:
     if image.size != (178, 218):
-      raise ValueError(
-        f'CelebA: an aligned image is 178×218, this one {image.size}.'
-      )
-    face = image.crop((15, 40, 163, 188))
+      raise ValueError(f'aligned CelebA images are 178×218, not {image.size}')
+    face = image.convert('RGB').crop((15, 40, 163, 188))
     return face.resize((size, size), Image.Resampling.BILINEAR)
 
   return transform

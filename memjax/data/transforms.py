@@ -44,9 +44,11 @@ def binarize() -> Transform:
   """
 
   def apply(image, key):
-    probability = image.astype(jnp.float32) / 255.0
-    uniform = jax.random.uniform(key, image.shape)
-    return (uniform < probability).astype(jnp.float32)
+    # Flat, because XLA's CPU loops do not vectorize over a channel axis of 1.
+    probability = image.reshape(-1).astype(jnp.float32) / 255.0
+    uniform = jax.random.uniform(key, probability.shape)
+    binary = (uniform < probability).astype(jnp.float32)
+    return binary.reshape(image.shape)
 
   return Transform(apply, lambda x: jnp.zeros((), x.dtype))
 

@@ -147,10 +147,11 @@ def read_npz(
   arrays = _load_archive(path)
   if 'images' in arrays:
     images = as_uint8('images', arrays['images'])
-    num_images = len(images)
+    num_images, pick = len(images), lambda rows: images[rows]
   else:
-    ends = _with_end(arrays['jpeg'], arrays['offsets'])
-    num_images = len(ends) - 1
+    starts = _with_end(arrays['jpeg'], arrays['offsets'])
+    num_images = len(starts) - 1
+    pick = lambda rows: _decode_rows(path, arrays['jpeg'], starts, rows)
   rows = _rows_of_split(path, num_images, arrays.get('is_test'), split)
   rows = rows[: readers.count_items(num_items, rows.size)]
   # The whole columns are checked: an id may recur in the other split.
@@ -158,15 +159,17 @@ def read_npz(
     np.zeros((num_images, 1, 1, 1), np.uint8),
     *(arrays.get(key) for key in ('labels', 'ids', 'groups')),
   )
-  if 'images' in arrays:
-    images = images[rows]
-  else:
-    images = readers.decode_images(
-      [f'{path}[{row}]' for row in rows],
-      lambda i: arrays['jpeg'][ends[rows[i]] : ends[rows[i] + 1]].tobytes(),
-    )
   groups = None if whole.groups is None else whole.groups[rows]
-  return Dataset(images, whole.labels[rows], whole.ids[rows], groups)
+  return Dataset(pick(rows), whole.labels[rows], whole.ids[rows], groups)
+
+
+def _decode_rows(
+  path: str | Path, jpeg: np.ndarray, starts: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+  names = [f'{path}[{row}]' for row in rows]
+  return readers.decode_images(
+    names, lambda i: jpeg[starts[rows[i]] : starts[rows[i] + 1]].tobytes()
+  )
 
 
 def _load_archive(path: str | Path) -> dict[str, np.ndarray]:

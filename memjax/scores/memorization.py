@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from memjax import validate
 from memjax.analysis import stats
@@ -34,7 +34,7 @@ _INSTEAD = (
 _POOL = 2_000_000
 
 Matrix = Shaped[np.ndarray | jax.Array, '_ _'] | list
-Vector = Shaped[np.ndarray | jax.Array, '_'] | list
+Vector = Shaped[np.ndarray | jax.Array, ' _'] | list
 
 
 class MemorizationScores(NamedTuple):

@@ -1,0 +1,361 @@
+"""A self-contained HTML page: what a study found, how sure it is, and why.
+
+One file with its pictures inside, without scripts and without any address to
+load from, so that it can be mailed, archived and read in ten years. It knows
+nothing of the studies: `render` turns a `Page` into text, with the template
+page.html beside this file. All texts are escaped. Those marked "prose" are
+paragraphs between empty lines, lists of lines that begin with '- ', **strong
+words** and `code`.
+"""
+
+import base64
+import html
+import importlib.resources
+import io
+import math
+import re
+import string
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from memjax import validate
+
+__all__ = [
+  'VERDICTS',
+  'KeyNumber',
+  'Page',
+  'Picture',
+  'Section',
+  'Table',
+  'format_number',
+  'format_p',
+  'png',
+  'render',
+]
+
+# Each kind has its word and its shape: colour alone tells nothing to some.
+VERDICTS = {
+  'memorizes': (
+    'Memorization found',
+    '<path d="M12 3 22 20.5H2Z"/><path d="M12 9.5v5M12 17.2v.6"/>',
+  ),
+  'weak': (
+    'Weak evidence',
+    '<circle cx="12" cy="12" r="9"/>'
+    '<path d="M12 3a9 9 0 0 1 0 18Z" fill="currentColor"/>',
+  ),
+  'none_found': (
+    'No memorization found',
+    '<circle cx="10" cy="10" r="6.5"/><path d="m15 15 6.5 6.5"/>',
+  ),
+  'not_valid': (
+    'Not valid',
+    '<circle cx="12" cy="12" r="9"/><path d="m5.6 5.6 12.8 12.8"/>',
+  ),
+}
+
+_DOTS_PER_INCH = 220
+# How large an inch of a figure is on the screen: its 10 points are body text.
+_PIXELS_PER_INCH = 120
+_PNG = b'\x89PNG\r\n\x1a\n'
+
+
+class Picture(Protocol):
+  """What can save itself as PNG, such as a matplotlib Figure."""
+
+  def savefig(self, target: Any, **options: Any) -> None:
+    """Writes the picture to a binary file."""
+
+
+class Table(NamedTuple):
+  """Rows under column names; the first column names the rows."""
+
+  columns: Sequence[str]
+  rows: Sequence[Sequence[Any]]  # texts, bools, None, numbers (three digits)
+  caption: str = ''
+  folded: bool = False  # behind its caption until opened; for long tables
+
+
+class KeyNumber(NamedTuple):
+  """One of the few numbers that a reader should take away."""
+
+  label: str
+  value: str  # with its unit, for instance from format_number
+  interval: str = ''  # how sure it is
+  meaning: str = ''  # one line for those who never read the paper
+
+
+class Section(NamedTuple):
+  """A part of the page: a text, then a figure, then a table."""
+
+  title: str
+  body: str = ''  # prose
+  figure: Picture | bytes | None = None  # a matplotlib Figure, or a PNG
+  alt: str = ''  # what it shows, for those who cannot see it; required
+  caption: str = ''  # prose: what one should see in the figure
+  table: Table | None = None
+
+
+class Page(NamedTuple):
+  """All that a page says."""
+
+  title: str  # of the document, above the question
+  question: str  # that the study answers
+  verdict_kind: str  # one of VERDICTS
+  verdict: str  # prose: the answer
+  uncertainty: str = ''  # prose: how sure the answer is
+  key_numbers: Sequence[KeyNumber] = ()  # three to six
+  sections: Sequence[Section] = ()  # in reading order
+  footer: str = ''  # prose: versions, dates, references
+  language: str = 'en'  # of the texts, as in HTML
+
+
+def render(page: Page) -> str:
+  """The page as one HTML document, to be written as UTF-8.
+
+  Raises:
+    ValueError: for an unknown kind of verdict, a figure without a description,
+      bytes that are no PNG, and a table's row of another length.
+  """
+  names = _identifiers([section.title for section in page.sections])
+  sections = zip(names, page.sections, strict=True)
+  body = ''.join(_section(name, section) for name, section in sections)
+  template = importlib.resources.files('memjax.analysis') / 'page.html'
+  return string.Template(template.read_text('utf-8')).substitute(
+    language=_escape(page.language),
+    title=_escape(page.title),
+    question=_escape(page.question),
+    verdict=_verdict(page),
+    cards=_cards(page.key_numbers),
+    contents=_contents(names, page.sections),
+    sections=body,
+    footer=_prose(page.footer),
+  )
+
+
+def png(figure: Picture) -> bytes:
+  """A matplotlib Figure as PNG on white, sharp on screens and in print."""
+  file = io.BytesIO()
+  # Without the software's version the same figure is the same file.
+  options = {'facecolor': 'white', 'metadata': {'Software': None}}
+  figure.savefig(file, format='png', dpi=_DOTS_PER_INCH, **options)
+  return file.getvalue()
+
+
+def format_number(value: Any, unit: str = '', *, digits: int = 3) -> str:
+  """A number for readers: significant digits, a true minus sign, its unit.
+
+  Integers are not rounded, and NaN is 'not available'.
+
+  Example:
+    >>> format_number(-0.031249, 'nats'), format_number(60000)
+    ('−0.0312\xa0nats', '60,000')
+  """
+  number = float(value)
+  if math.isnan(number):
+    return 'not available'
+  rounded = float(f'{number:.{digits}g}')
+  if isinstance(value, int | np.integer):
+    text = f'{int(value):,}'
+  elif math.isinf(number):
+    text = '-∞' if number < 0 else '∞'
+  elif number == 0 or 1e-4 <= abs(rounded) < 1e6:
+    text = f'{abs(rounded) if rounded == 0 else rounded:,}'.removesuffix('.0')
+  else:
+    mantissa, exponent = f'{number:.{digits - 1}e}'.split('e')
+    mantissa = f'{float(mantissa):g}'
+    raised = str(int(exponent)).translate(_SUPERSCRIPT)
+    text = f'{mantissa} × 10{raised}'
+  text = text.replace('-', '−')
+  return f'{text}\xa0{unit}' if unit else text
+
+
+def format_p(p: float, floor: float = 0.0) -> str:
+  """A p-value that does not claim more than its test can show.
+
+  Args:
+    p: in [0, 1], or NaN.
+    floor: the smallest p that the test can give; 1/(P + 1) for P permutations.
+
+  Example:
+    >>> format_p(0.03, 1 / 1001), format_p(1 / 1001, 1 / 1001)
+    ('p = 0.03', 'p ≤ 0.001')
+  """
+  if math.isnan(p):
+    return 'p not available'
+  p, floor = validate.real('p', p, 0, 1), validate.real('floor', floor, 0, 1)
+  if p == 0 == floor or p > floor * (1 + 1e-9):
+    return f'p = {format_number(p, digits=2)}'
+  # Rounded up, since "at most" must stay true.
+  step = 10.0 ** (math.floor(math.log10(floor)) - 1)
+  bound = math.ceil(floor / step - 1e-6) * step
+  return f'p ≤ {format_number(bound, digits=2)}'
+
+
+_SUPERSCRIPT = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
+
+
+def _escape(text: Any) -> str:
+  # A lone surrogate, from a file's name for instance, could not be written.
+  text = str(text).encode('utf-8', 'replace').decode()
+  return html.escape(text)
+
+
+def _inline(text: str) -> str:
+  """Escapes, then marks code and strong words."""
+  parts = re.split(r'`([^`\n]+)`', text)
+  for k, part in enumerate(parts):
+    escaped = _escape(part)
+    strong = re.sub(r'\*\*(.+?)\*\*', r'<strong>\1</strong>', escaped)
+    parts[k] = f'<code>{escaped}</code>' if k % 2 else strong
+  return ''.join(parts)
+
+
+def _prose(text: str) -> str:
+  """Paragraphs and lists."""
+  blocks = []
+  for block in re.split(r'\n\s*\n', text.strip()):
+    is_item = lambda line: line.lstrip().startswith('- ')
+    lines = block.splitlines()
+    first = next((k for k, x in enumerate(lines) if is_item(x)), len(lines))
+    if paragraph := '\n'.join(lines[:first]):
+      blocks.append(f'<p>{_inline(paragraph)}</p>')
+    if items := '\n'.join(lines[first:]):
+      # A line without a dash continues the item above it.
+      items = re.split(r'\n\s*- ', '\n' + items)[1:]
+      items = ''.join(f'<li>{_inline(item)}</li>' for item in items)
+      blocks.append(f'<ul>{items}</ul>')
+  return '\n'.join(blocks)
+
+
+def _verdict(page: Page) -> str:
+  kind = validate.one_of('verdict_kind', page.verdict_kind, VERDICTS)
+  word, icon = VERDICTS[kind]
+  sure = f'<div class="sure">{_prose(page.uncertainty)}</div>'
+  return f"""<section class="verdict {kind}" aria-label="Verdict">
+<p class="word"><svg viewBox="0 0 24 24" aria-hidden="true">{icon}</svg>
+{word}</p>
+<div class="answer">{_prose(page.verdict)}</div>
+{sure if page.uncertainty else ''}
+</section>"""
+
+
+def _cards(numbers: Sequence[KeyNumber]) -> str:
+  if not numbers:
+    return ''
+  cards = []
+  for number in numbers:
+    label, *rest = map(_escape, number)
+    kinds = zip(('value', 'interval', 'meaning'), rest, strict=True)
+    values = [f'<dd class="{kind}">{text}</dd>' for kind, text in kinds if text]
+    cards.append(f'<div><dt>{label}</dt>{"".join(values)}</div>')
+  return f'<dl class="cards" aria-label="Key numbers">{"".join(cards)}</dl>'
+
+
+def _identifiers(titles: Sequence[str]) -> list[str]:
+  """A fragment for each title, unlike all others."""
+  names = []
+  for title in titles:
+    name = re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-') or 'section'
+    # The page's own fragments are taken.
+    taken = {'main', *names}
+    number = 2
+    unique = name
+    while unique in taken:
+      unique, number = f'{name}-{number}', number + 1
+    names.append(unique)
+  return names
+
+
+def _contents(names: Sequence[str], sections: Sequence[Section]) -> str:
+  if len(sections) < 2:
+    return ''
+  pairs = zip(names, sections, strict=True)
+  items = [f'<li><a href="#{n}">{_escape(s.title)}</a></li>' for n, s in pairs]
+  return f'<nav aria-label="Contents"><ol>{"".join(items)}</ol></nav>'
+
+
+def _section(name: str, section: Section) -> str:
+  parts = [_prose(section.body)]
+  if section.figure is not None:
+    parts.append(_figure(section))
+  if section.table is not None:
+    parts.append(_table(section.table, section.title))
+  return f"""<section id="{name}" aria-labelledby="{name}-title">
+<h2 id="{name}-title">{_escape(section.title)}</h2>
+{''.join(parts)}
+</section>
+"""
+
+
+def _figure(section: Section) -> str:
+  if not section.alt.strip():
+    raise ValueError(
+      f'alt={section.alt!r} in section {section.title!r}: expected a text that '
+      'says what the figure shows to who cannot see it.'
+    )
+  data = section.figure
+  data = data if isinstance(data, bytes) else png(data)
+  if not data.startswith(_PNG):
+    raise ValueError(
+      f'figure in section {section.title!r} begins with {data[:8]!r}: '
+      'expected a matplotlib Figure or the bytes of a PNG.'
+    )
+  scale = _PIXELS_PER_INCH / _DOTS_PER_INCH
+  width, height = (round(x * scale) for x in struct.unpack('>II', data[16:24]))
+  source = f'data:image/png;base64,{base64.b64encode(data).decode()}'
+  size = f'width="{width}" height="{height}"'
+  image = f'<img {size} alt="{_escape(section.alt)}" src="{source}">'
+  caption = f'<figcaption>{_prose(section.caption)}</figcaption>'
+  return f"""<figure><div class="card">{image}</div>
+{caption if section.caption else ''}</figure>"""
+
+
+def _table(table: Table, title: str) -> str:
+  for k, row in enumerate(table.rows):
+    if len(row) != len(table.columns):
+      raise ValueError(
+        f'rows[{k}] of the table in {title!r} has {len(row)} cells: expected '
+        f'{len(table.columns)}, one a column.'
+      )
+  numeric = [
+    all(_is_number(row[k]) for row in table.rows)
+    for k in range(len(table.columns))
+  ]
+  look = [' class="number"' if right else '' for right in numeric]
+  head = ''.join(
+    f'<th scope="col"{kind}>{_escape(name)}</th>'
+    for name, kind in zip(table.columns, look, strict=True)
+  )
+  rows = '\n'.join(_row(row, look) for row in table.rows)
+  caption = _escape(table.caption or title)
+  # A region that scrolls must be reachable with the keyboard, and have a name.
+  content = f"""<div class="scroll" tabindex="0" role="region"
+aria-label="{caption}"><table><thead><tr>{head}</tr></thead>
+<tbody>{rows}</tbody></table></div>"""
+  if table.folded:
+    return f'<details><summary>{caption}</summary>{content}</details>'
+  return f'<p class="over">{caption}</p>{content}' if table.caption else content
+
+
+def _row(row: Sequence[Any], look: Sequence[str]) -> str:
+  first = f'<th scope="row"{look[0]}>{_cell(row[0])}</th>'
+  pairs = zip(row[1:], look[1:], strict=True)
+  rest = ''.join(f'<td{kind}>{_cell(value)}</td>' for value, kind in pairs)
+  return f'<tr>{first}{rest}</tr>'
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return '–'
+  if isinstance(value, bool | np.bool_):
+    return 'yes' if value else 'no'
+  return _escape(format_number(value) if _is_number(value) else value)
+
+
+def _is_number(value: Any) -> bool:
+  kinds = int | float | np.integer | np.floating
+  return isinstance(value, kinds) and not isinstance(value, bool)

@@ -1,0 +1,154 @@
+"""Runs one study: `python -m memjax.main --config=configs/digits_vae.py`."""
+
+import hashlib
+import importlib
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from memjax import validate
+
+STUDIES = ('memorization', 'audit')
+_DEFAULT_CONFIG = 'configs/digits_vae.py'
+
+
+def resolve_config(path: str) -> str:
+  """Finds a config file in the current folder, or among the shipped ones.
+
+  Args:
+    path: for instance 'configs/digits_vae.py:small'; what follows the colon is
+      handed to the file's `get_config`.
+
+  Raises:
+    FileNotFoundError: naming the configs there are.
+  """
+  name, colon, variant = path.partition(':')
+  package = pathlib.Path(__file__).resolve().parent
+  shipped = (package, package.parent)  # in the wheel; in a checkout
+  for folder in (pathlib.Path(), *shipped):
+    if (folder / name).is_file():
+      return str(folder / name) + colon + variant
+  known = sorted(
+    f'configs/{file.name}'
+    for folder in shipped
+    for file in (folder / 'configs').glob('[a-z]*.py')
+  )
+  raise FileNotFoundError(
+    f'--config={path!r}: no such file here or among the shipped configs: '
+    + ', '.join(known)
+  )
+
+
+def default_workdir(config_path: str, config: str, unchanged: str) -> str:
+  """The folder `runs/NAME`; changed configs get one of their own.
+
+  Args:
+    config_path: as resolved.
+    config: the config as JSON, with the command line's changes.
+    unchanged: the same without them.
+  """
+  name, _, variant = config_path.partition(':')
+  folder = '_'.join(filter(None, (pathlib.Path(name).stem, variant)))
+  if config != unchanged:
+    digest = hashlib.sha256(config.encode()).hexdigest()
+    folder = f'{folder}-{digest[:8]}'
+  return str(pathlib.Path('runs') / folder)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the command line; a mistake in it is one line, not a traceback."""
+  argv = list(argv)
+  for index, argument in enumerate(argv):
+    for prefix in ('--config=', '-config='):
+      if argument.startswith(prefix):
+        argv[index] = '--config=' + resolve_config(argument[len(prefix) :])
+    if argument in ('--config', '-config') and index + 1 < len(argv):
+      argv[index + 1] = resolve_config(argv[index + 1])
+  return flags.FLAGS(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+  """One study, from flags to report."""
+  if len(argv) > 1:
+    raise ValueError(f'argument {argv[1]!r}: expected flags only.')
+  config = flags.FLAGS.config
+  text = json.dumps(config.to_dict(), sort_keys=True)
+  path = config_flags.get_config_filename(flags.FLAGS['config'])
+  workdir = pathlib.Path(
+    flags.FLAGS.workdir or default_workdir(path, text, _unchanged(path))
+  )
+  print(f'workdir: {workdir.resolve()}', flush=True)
+  validate.one_of('config.study', config.study, STUDIES)
+  study = importlib.import_module(f'memjax.studies.{config.study}')
+  study.run(config, workdir)
+  print(f'report: {(workdir / "report.html").resolve()}', flush=True)
+
+
+def _unchanged(path: str) -> str:
+  name, _, variant = path.partition(':')
+  spec = importlib.util.spec_from_file_location('config', name)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant) if variant else module.get_config()
+  return json.dumps(config.to_dict(), sort_keys=True)
+
+
+def _run(argv: Sequence[str]) -> None:
+  # Imported here: nothing else in this file needs JAX.
+  from memjax.training.preemption import Preempted
+
+  _quiet_libraries()
+  try:
+    main(argv)
+  except Preempted as stopped:
+    print(
+      f'{stopped}: everything is saved; run the same command to go on.',
+      file=sys.stderr,
+      flush=True,
+    )
+    sys.exit(128 + stopped.signal_number)
+  except (ValueError, OSError, RuntimeError) as error:
+    if flags.FLAGS.debug:
+      raise
+    sys.exit(f'memjax: {error}')
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return parse_flags(argv)
+  except (
+    flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError,
+  ) as error:  # fmt: skip
+    sys.exit(f'memjax: {error}')
+
+
+def _quiet_libraries() -> None:
+  """Keeps our own lines: Orbax tells absl about each of a save's 40 steps."""
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(
+    lambda record: record.levelno >= 30 or '/memjax/' in record.pathname
+  )
+  logging.get_absl_handler().setFormatter(None)
+
+
+def _define_flags() -> None:
+  config_flags.DEFINE_config_file(
+    'config',
+    resolve_config(_DEFAULT_CONFIG),
+    'A config file, and after a colon a variant of it. Any value can be '
+    'changed by --config.name=value.',
+    lock_config=True,
+  )
+  flags.DEFINE_string(
+    'workdir', None, 'Where results go and a run resumes; default runs/NAME.'
+  )
+  flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+
+
+if __name__ == '__main__':
+  _define_flags()
+  app.run(_run, flags_parser=_parse)

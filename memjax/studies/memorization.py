@@ -1,0 +1,240 @@
+"""The K-fold memorization score of a density model (van den Burg and Williams
+2021, Algorithm 1): folds, training, log p(x), scores, report.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from memjax import validate
+from memjax import workdir as run_folder
+from memjax.analysis import report
+from memjax.analysis.memorization import analyze
+from memjax.data import transforms
+from memjax.data.dataset import Dataset
+from memjax.data.sources import load_dataset
+from memjax.folds import make_folds
+from memjax.likelihood import PROPOSALS
+from memjax.models import vae
+from memjax.models.base import LatentVariableModel
+from memjax.scores.memorization import ESTIMATORS
+from memjax.training.lift import choose_lift
+from memjax.training.loop import train_and_score
+from memjax.training.metrics_writer import read_metrics
+from memjax.training.plan import Divergence, LoopOptions, ModelGrid
+
+__all__ = ['run']
+
+_MODELS = ('bernoulli_mlp_vae',)
+_TRANSFORMS = ('binarize',)
+# Floats that one scoring call may hold, by default: they should stay in cache
+# on a CPU, and fill an accelerator.
+_FLOATS_PER_CALL = {'cpu': 2**22}
+_FLOATS_ON_ACCELERATOR = 2**28
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains, scores, and reports; resumes what is in the folder.
+
+  Args:
+    config: as in `configs/digits_vae.py`.
+    workdir: created if missing; refused if it belongs to another config.
+  """
+  dataset = load_dataset(
+    config.data.source,
+    split=config.data.split,
+    data_dir=config.data.directory or None,
+    pad=config.data.pad,
+    num_items=config.data.num_items,
+  )
+  groups = _groups(dataset, config.folds.use_groups)
+  grid = _make_grid(config, len(dataset.ids), groups)
+  model = _make_model(config, dataset.images.shape[1:])
+  options = _make_options(config, model, dataset)
+  run_folder.claim(workdir, config.to_dict(), run_folder.fingerprint(dataset))
+  logging.info(
+    '%d items, %d models (%d repeats of %d folds), %d at a time by %s on %s.',
+    len(dataset.ids),
+    len(grid.repeat),
+    config.folds.num_repeats,
+    config.folds.num_folds,
+    options.models_at_once,
+    options.lift,
+    jax.default_backend(),
+  )
+  divergences = _train(config, model, dataset, grid, options, workdir)
+  _report(config, dataset, grid, groups, divergences, workdir)
+
+
+def _groups(dataset: Dataset, use_groups: bool) -> np.ndarray | None:
+  if use_groups and dataset.groups is None:
+    raise ValueError(
+      'config.folds.use_groups=True: expected a data set with `groups`; an '
+      '.npz file may hold them beside its images.'
+    )
+  return dataset.groups if use_groups else None
+
+
+def _make_grid(config, num_items: int, groups) -> ModelGrid:
+  num_folds, num_repeats = config.folds.num_folds, config.folds.num_repeats
+  held_out = make_folds(
+    num_items,
+    num_folds,
+    num_repeats=num_repeats,
+    seed=config.seed,
+    groups=groups,
+  )
+  return ModelGrid(
+    repeat=np.repeat(np.arange(num_repeats), num_folds),
+    fold=np.tile(np.arange(num_folds), num_repeats),
+    held_out=held_out,
+    num_folds=num_folds,
+  )
+
+
+def _make_model(config, image_shape) -> LatentVariableModel:
+  fields = config.model.to_dict()
+  name = validate.one_of('config.model.name', fields.pop('name'), _MODELS)
+  return getattr(vae, name)(image_shape, **fields)
+
+
+def _make_options(config, model, dataset: Dataset) -> LoopOptions:
+  """Checks the numbers of the config and gathers those that the loop needs."""
+  train, score = config.train, config.score
+  check = validate.integer
+  epochs = check('config.train.epochs', train.epochs, 1)
+  score_epochs = sorted(
+    {check('config.score.epochs', e, 1, epochs) for e in score.epochs}
+  )
+  if not score_epochs:
+    raise ValueError('config.score.epochs=(): expected one epoch or more.')
+  validate.real('config.train.learning_rate', train.learning_rate, 0.0, 1e3)
+  validate.one_of('config.transform', config.transform, _TRANSFORMS)
+  validate.one_of('config.score.estimator', score.estimator, ESTIMATORS)
+  check('config.score.num_permutations', score.num_permutations, 1)
+  num_samples = check('config.score.num_samples', score.num_samples, 1)
+  width = check('config.train.models_at_once', train.models_at_once, 1)
+  num_models = config.folds.num_folds * config.folds.num_repeats
+  how = choose_lift(model, train.lift)
+  return LoopOptions(
+    seed=check('config.seed', config.seed, 0),
+    epochs=epochs,
+    batch_size=check('config.train.batch_size', train.batch_size, 1),
+    score_epochs=tuple(score_epochs),
+    num_samples=num_samples,
+    proposal=validate.one_of(
+      'config.score.proposal', score.proposal, PROPOSALS
+    ),
+    redraw=score.redraw,
+    models_at_once=min(width, num_models),
+    lift=how,
+    items_at_once=min(
+      check('config.score.items_at_once', score.items_at_once, 0)
+      or _items_at_once(dataset, num_samples, width if how == 'vmap' else 1),
+      len(dataset.ids),
+    ),
+    max_attempts=check('config.train.max_attempts', train.max_attempts, 1),
+    checkpoint_seconds=validate.real(
+      'config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0
+    ),
+    progress_seconds=5.0,
+  )
+
+
+def _items_at_once(dataset: Dataset, num_samples: int, width: int) -> int:
+  backend = jax.default_backend()
+  floats = _FLOATS_PER_CALL.get(backend, _FLOATS_ON_ACCELERATOR)
+  pixels = int(np.prod(dataset.images.shape[1:]))
+  return max(1, floats // (width * num_samples * pixels))
+
+
+def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:
+  """Trains and scores, unless the folder holds that already."""
+  done = workdir / 'arrays' / 'models.json'
+  if not done.exists():
+    divergences = train_and_score(
+      model,
+      optax.adam(config.train.learning_rate),
+      getattr(transforms, config.transform)(),
+      dataset,
+      grid,
+      options,
+      workdir,
+    )
+    # Last, so that its presence says that all arrays are there.
+    run_folder.write_json(done, [d._asdict() for d in divergences])
+  return [Divergence(**fields) for fields in json.loads(done.read_text())]
+
+
+def _report(config, dataset, grid, groups, divergences, workdir) -> None:
+  """Scores what was trained, and writes every result."""
+  excluded = [d.model for d in divergences if d.is_excluded]
+  kept = np.setdiff1d(np.arange(len(grid.repeat)), excluded)
+  arrays: dict[int, dict[str, np.ndarray]] = {}
+  for epoch in sorted(set(config.score.epochs)):
+    with np.load(workdir / 'arrays' / f'log_px_epoch_{epoch:04d}.npz') as saved:
+      arrays[epoch] = {name: saved[name][kept] for name in saved.files}
+  logging.info('Scoring, and %d permutations.', config.score.num_permutations)
+  analysis = analyze(
+    {epoch: saved['log_px'] for epoch, saved in arrays.items()},
+    grid.held_out[kept],
+    grid.repeat[kept],
+    estimator=config.score.estimator,
+    num_permutations=config.score.num_permutations,
+    seed=config.seed,
+    groups=groups,
+  )
+  last = arrays[max(arrays)]
+  study = report.Study(
+    name=config.data.source,
+    ids=dataset.ids,
+    labels=dataset.labels,
+    images=dataset.images,
+    held_out=grid.held_out,
+    repeat=grid.repeat,
+    divergences=_describe(grid, divergences),
+    losses=_losses(workdir, grid, divergences),
+    estimates={name: last[name] for name in ('std_err', 'ess', 'pareto_k')},
+    num_samples=config.score.num_samples,
+  )
+  report.write(workdir, study, analysis)
+
+
+def _describe(grid, divergences) -> list[dict[str, Any]]:
+  return [
+    {
+      'repeat': int(grid.repeat[d.model]),
+      'fold': int(grid.fold[d.model]),
+      'attempt': d.attempt + 1,
+      'epoch': d.epoch,
+      'reason': d.reason,
+      'excluded': d.is_excluded,
+    }
+    for d in divergences
+  ]
+
+
+def _losses(workdir, grid, divergences) -> dict[str, np.ndarray]:
+  """Train and held-out loss [m, epochs] of each model's attempt that counts."""
+  rows = read_metrics(workdir / 'metrics.jsonl')
+  attempt = np.zeros(len(grid.repeat), int)
+  for d in divergences:
+    attempt[d.model] = d.attempt if d.is_excluded else d.attempt + 1
+  epochs = max(row['epoch'] for row in rows)
+  losses = {
+    name: np.full((len(grid.repeat), epochs), np.nan)
+    for name in ('train_loss', 'held_out_loss')
+  }
+  for row in rows:
+    model = row['repeat'] * grid.num_folds + row['fold']
+    if row['attempt'] == attempt[model]:
+      for name, values in losses.items():
+        value = row[name]
+        values[model, row['epoch'] - 1] = np.nan if value is None else value
+  return losses
