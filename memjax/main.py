@@ -60,14 +60,16 @@ def default_workdir(config_path: str, config: str, unchanged: str) -> str:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses the command line; a mistake in it is one line, not a traceback."""
+  """Parses the command line, with the default config if it names none."""
   argv = list(argv)
   for index, argument in enumerate(argv):
-    for prefix in ('--config=', '-config='):
-      if argument.startswith(prefix):
-        argv[index] = '--config=' + resolve_config(argument[len(prefix) :])
-    if argument in ('--config', '-config') and index + 1 < len(argv):
+    name, equals, value = argument.partition('=')
+    if name in ('--config', '-config') and equals:
+      argv[index] = f'--config={resolve_config(value)}'
+    elif name in ('--config', '-config') and index + 1 < len(argv):
       argv[index + 1] = resolve_config(argv[index + 1])
+  if not any(a.partition('=')[0] in ('--config', '-config') for a in argv):
+    argv.insert(1, f'--config={resolve_config(_DEFAULT_CONFIG)}')
   return flags.FLAGS(argv)
 
 
@@ -118,11 +120,16 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses; a mistake on the command line is one line, not a traceback."""
   try:
     return parse_flags(argv)
-  except (
-    flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError,
-  ) as error:  # fmt: skip
+  except (KeyError, AttributeError) as error:
+    # ml_collections says which key is near; an error may hold another.
+    while error.args and isinstance(error.args[0], Exception):
+      error = error.args[0]
+    text = ' '.join(str(error.args[0]).split())
+    sys.exit(f'memjax: no such key in the config: {text}')
+  except (flags.Error, TypeError, ValueError, OSError) as error:
     sys.exit(f'memjax: {error}')
 
 
@@ -138,9 +145,9 @@ def _quiet_libraries() -> None:
 def _define_flags() -> None:
   config_flags.DEFINE_config_file(
     'config',
-    resolve_config(_DEFAULT_CONFIG),
+    None,
     'A config file, and after a colon a variant of it. Any value can be '
-    'changed by --config.name=value.',
+    f'changed by --config.name=value. Default {_DEFAULT_CONFIG}.',
     lock_config=True,
   )
   flags.DEFINE_string(

@@ -6,6 +6,7 @@ import json
 import pathlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,7 +14,6 @@ import numpy as np
 from absl import logging
 
 from memjax import files
-from memjax.data.dataset import Dataset
 
 __all__ = ['claim', 'environment', 'fingerprint', 'flatten', 'write_json']
 
@@ -83,11 +83,13 @@ def environment() -> dict[str, Any]:
   }
 
 
-def fingerprint(dataset: Dataset) -> str:
-  """SHA-256 of the images, labels, ids and groups."""
+def fingerprint(arrays: Iterable[np.ndarray | None]) -> str:
+  """SHA-256 of some arrays, such as a Dataset, in their order."""
   digest = hashlib.sha256()
-  for array in dataset:
-    if array is not None:
+  for array in arrays:
+    if array is None:
+      digest.update(b'none')
+    else:
       digest.update(f'{array.dtype}{array.shape}'.encode())
       digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()

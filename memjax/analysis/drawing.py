@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -22,11 +23,12 @@ __all__ = ['Axes', 'Figure']
 # Okabe and Ito's colours stay apart for colour-blind readers; whatever must be
 # told apart differs in shape or line style as well.
 BLUE, LIGHT_BLUE, VERMILION = '#0072b2', '#8fc1de', '#d55e00'
-INK, GREY, PALE = '#222222', '#5f6368', '#cfd2d6'
+INK, GREY, PALE = '#222222', '#5f6368', '#c3c7cd'
 DASHED = (0, (4, 2))
 # In inches: type of 8.5 points stays legible when this fills a telephone.
 WIDTH = 5.4
 Q_LIMIT = 0.05
+SCORE = 'memorization score (nats)  → more memorized'
 
 
 def start(
@@ -37,9 +39,8 @@ def start(
   figure = Figure(figsize=size, layout='constrained', facecolor='white')
   panels = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
   style = {'x': 0.012, 'ha': 'left', 'fontsize': 10.5, 'weight': 'bold'}
-  headline = textwrap.fill(headline, 56)
-  figure.suptitle(headline, color=INK, parse_math=False, **style)
-  note = textwrap.fill('; '.join(filter(None, notes)), 66)
+  figure.suptitle(fill(headline), color=INK, parse_math=False, **style)
+  note = fill('; '.join(filter(None, notes)), 66)
   panels[0].set_title(note, loc='left', fontsize=8.5, color=GREY)
   for ax in panels:
     ax.spines[['top', 'right']].set_visible(False)
@@ -67,50 +68,89 @@ def sentence(text: str) -> Figure:
   return figure
 
 
+def fill(text: str, width: int = 58) -> str:
+  """Breaks a text into the fewest lines, of about equal length."""
+  wrap = lambda width: textwrap.wrap(text, width, break_on_hyphens=False)
+  count = len(wrap(width))
+  while width > 12 and len(wrap(width - 1)) <= count:
+    width -= 1
+  return '\n'.join(wrap(width))
+
+
 def band(ax: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
-  """Fills between two curves; between two points it draws a bar."""
-  if len(x) > 1:
-    ax.fill_between(x, low, high, lw=0, **style)
-  else:
-    ax.vlines(x, low, high, lw=12, **style)
+  """Fills between two curves; between two points, a short piece of a band."""
+  if len(x) == 1:
+    x, low, high = x[0] + np.array([-0.1, 0.1]), [*low, *low], [*high, *high]
+  # The outline keeps a band in sight that is thinner than a pixel.
+  ax.fill_between(x, low, high, lw=0.8, **style)
 
 
-def image(ax: Axes, pixels: np.ndarray) -> None:
-  """Shows [h, w, c] bytes with a dark border, grey if c = 1."""
+def ticks(ax: Axes, x: np.ndarray, label: str) -> None:
+  """Marks values on the x-axis, whatever the scale of the other."""
+  style = {'color': VERMILION, 'ls': '', 'marker': '|', 'ms': 9}
+  style['transform'] = ax.get_xaxis_transform()
+  ax.plot(x, np.full(x.shape, 0.025), label=label, **style)
+
+
+def density(ax: Axes, points: np.ndarray) -> None:
+  """Shows how many of the points [k, 2] lie where."""
+  style = {'gridsize': 45, 'bins': 'log', 'cmap': 'Blues', 'mincnt': 1}
+  cells = ax.hexbin(*points.T, lw=0, rasterized=True, **style)
+  ax.figure.colorbar(cells, ax=ax, label='items per cell', pad=0.02)
+
+
+def image(figure: Figure, box: Sequence[float], pixels: np.ndarray) -> Axes:
+  """Shows bytes [h, w, c] with a dark border in a box, grey if c = 1."""
+  ax = figure.add_axes(box, xticks=[], yticks=[])
   # Pixels stay squares if they are few; many would alias when made smaller.
   how = 'nearest' if max(pixels.shape) <= 128 else 'antialiased'
   style = {'cmap': 'gray', 'vmin': 0, 'vmax': 255, 'interpolation': how}
   grey = pixels.shape[-1] == 1
   ax.imshow(pixels[..., 0] if grey else pixels, aspect='auto', **style)
-  ax.set(xticks=[], yticks=[])
   ax.spines[:].set(color=INK, linewidth=0.9)
+  return ax
+
+
+def whole_numbers(axis: Axis) -> None:
+  """Puts the ticks of an axis at integers."""
+  axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def label_epochs(ax: Axes, epochs: np.ndarray) -> None:
   """Labels the x-axis with whole epochs."""
   ax.set_xlabel('epoch')
-  ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+  whole_numbers(ax.xaxis)
   if len(epochs) == 1:
     ax.set(xlim=(epochs[0] - 1, epochs[0] + 1), xticks=epochs)
 
 
+def name_panel(ax: Axes, level: float) -> None:
+  """Says in words which quantile of the scores a panel shows."""
+  share = f'{100 * (1 - level):.3g}'
+  words = f'Exceeded by {share} % of the items ({level:g} quantile)'
+  words = 'The median item' if level == 0.5 else words
+  ax.set_title(words, loc='left', fontsize=9.5, color=INK)
+  ax.set_ylabel('score (nats)')
+
+
 def name_rows(ax: Axes, names: Sequence[str], what: str) -> None:
-  """Names the rows from the top and rules the ground lightly."""
+  """Names the rows from the top; scores run along them."""
   ax.set_yticks(range(len(names)), names, fontsize=8.5, parse_math=False)
-  ax.set(ylim=(len(names) - 0.4, -0.6), ylabel=what)
+  ax.set(ylim=(len(names) - 0.4, -0.6), ylabel=what, xlabel=SCORE)
   ax.tick_params(axis='y', length=0)
   ax.grid(axis='x', color=PALE, lw=0.6)
   ax.set_axisbelow(True)
 
 
-def fit(captions: Sequence[str], cell: float) -> tuple[list[str], float]:
-  """Captions that fit a cell of so many inches, and their size in points."""
+def fit(captions: Sequence[str], cell: float) -> tuple[list[str], float, float]:
+  """Captions that fit a cell of so many inches, their points and inches."""
   lines = [caption.split('\n') for caption in captions]
   longest = max(max(map(len, caption)) for caption in lines)
-  size = float(np.clip(72 * cell / (0.6 * max(longest, 1)), 5.5, 8.5))
+  size = float(np.clip(72 * cell / (0.6 * max(longest, 1)), 6.5, 8.5))
   most = int(72 * cell / (0.6 * size))
   cut = lambda line: line if len(line) <= most else line[: most - 1] + '…'
-  return ['\n'.join(map(cut, caption)) for caption in lines], size
+  tall = 1.25 * size / 72 * max(map(len, lines))
+  return ['\n'.join(map(cut, caption)) for caption in lines], size, tall
 
 
 def finite(values: Any) -> np.ndarray:
@@ -126,17 +166,19 @@ def quantiles_of(rows: Iterable, levels: Sequence[float]) -> np.ndarray:
   return np.stack([np.quantile(k, levels) if k.size else none for k in kept])
 
 
-def robust_range(*groups: np.ndarray) -> tuple[float, float]:
+def robust_range(
+  *groups: np.ndarray, widths: float = 4.0
+) -> tuple[float, float]:
   """Ends of an axis that shows the bulk of the values, whatever their tails.
 
   From the 0.1 % to the 99.9 % quantile, widened by a quarter; yet no farther
-  from the central 90 % than four times its width, and not past the values.
+  from the central 90 % than `widths` times its width, and not past the values.
   """
   ends = []
   for group in filter(len, groups):
     tail, low, high, head = np.quantile(group, (0.001, 0.05, 0.95, 0.999))
     wide = 0.25 * (head - tail)
-    reach = 4 * (high - low) if high > low else np.inf
+    reach = widths * (high - low) if high > low else np.inf
     ends.append(max(tail - wide, low - reach, group.min()))
     ends.append(min(head + wide, high + reach, group.max()))
   return _with_margin(ends, 0.03)
@@ -174,6 +216,12 @@ def discoveries(score: np.ndarray, q_value: np.ndarray | None) -> np.ndarray:
   return np.isfinite(score) & (q_value <= Q_LIMIT)
 
 
+def highest(score: np.ndarray, count: int) -> np.ndarray:
+  """Positions of the highest finite scores, the highest first."""
+  known = np.flatnonzero(np.isfinite(score))
+  return known[np.argsort(-score[known], stable=True)][:count]
+
+
 def check_shape(name: str, array: np.ndarray, shape: Sequence) -> None:
   """ValueError unless the array has this shape; None in it stands for any."""
   pairs = zip(shape, array.shape, strict=True)
@@ -190,14 +238,6 @@ def count_of(count: int, noun: str = 'item') -> str:
 def name_found(found: np.ndarray) -> str:
   """The legend of the discoveries."""
   return f'{count_of(int(found.sum()))} with q ≤ {Q_LIMIT:g}'
-
-
-def name_quantile(level: float) -> str:
-  """A quantile in words."""
-  if level == 0.5:
-    return 'The median item'
-  share = f'{100 * (1 - level):.3g}'
-  return f'Exceeded by {share} % of the items ({level:g} quantile)'
 
 
 def note_missing(score: np.ndarray) -> str:
@@ -220,6 +260,14 @@ def note_beyond(
   count = count_of(low.size + high.size, noun)
   where = ' and '.join(map(format_number, farthest))
   return f'{count} beyond the axis {fate}, the farthest at {where}'
+
+
+def note_clipped(points: np.ndarray, shown: np.ndarray) -> str:
+  """Says how many points [k, 2] stand at the edge, and the highest; or ''."""
+  count = int((points != shown).any(axis=1).sum())
+  highest = format_number(points[:, 1].max())
+  where = f'beyond the axes drawn at their edge, highest score {highest}'
+  return f'{count_of(count)} {where}' if count else ''
 
 
 def note_gaps(train: np.ndarray, held_out: np.ndarray) -> str:
@@ -271,4 +319,4 @@ def say_correlation(log_px_in: np.ndarray, score: np.ndarray) -> str:
   if abs(rank) >= 0.1:
     side = 'higher' if rank > 0 else 'lower'
     words = f'Higher scores go with {side} log-probability'
-  return f'{words} (rank correlation {format_number(rank, digits=2)})'
+  return f'{words} (rank correlation {format_number(round(rank, 2))})'

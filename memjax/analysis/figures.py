@@ -1,16 +1,15 @@
 """Pictures of scores, losses and items: arrays in, a matplotlib Figure out.
 
-Pure functions. Headlines are computed from the data and say what there is to
-see. Items without a finite score are left out, and the figure says how many;
-where nothing is left a sentence takes the figure's place, since the report of
-a failed run is worth reading too. Arguments that return:
+Pure functions. Headlines are computed from the data and say what to see. Items
+without a finite score are left out, and the figure says how many; where nothing
+is left a sentence takes its place, so that failed runs have a report as well.
+Arguments that return:
 
   score: [n] memorization scores in nats, positive = more memorized.
   null: [P, n] scores under P permutations of the folds; P may be 0.
   q_value: [n]; items at 0.05 or less are marked.
 """
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,10 +33,7 @@ __all__ = [
 
 Vector = Shaped[np.ndarray, '_']
 Matrix = Shaped[np.ndarray, '_ _']
-Cube = Shaped[np.ndarray, '_ _ _']
-Images = Shaped[np.ndarray, '_ _ _ _']
 
-_SCORE = 'memorization score (nats)  → more memorized'
 _NOTHING = 'No item has a finite score: there is nothing to show.'
 _MANY_POINTS = 20_000
 _MANY_CLASSES = 30
@@ -46,19 +42,17 @@ _MANY_CLASSES = 30
 def score_distribution(
   score: Vector, null: Matrix, *, q_value: Vector | None = None
 ) -> Figure:
-  """Histogram of the scores beside the scores of the null.
-
-  The null's 0.95 quantile is the mean of those of the permutations.
-  """
+  """Histogram of the scores beside the scores of the null."""
   found = drawing.discoveries(score, q_value)
   kept, pooled = finite(score), finite(null)
   if not kept.size:
     return drawing.sentence(_NOTHING)
   ends = drawing.robust_range(kept, pooled)
-  edges = np.linspace(*ends, 1 + int(np.clip(2 * kept.size**0.5, 10, 60)))
+  edges = np.linspace(*ends, 2 + 2 * int(np.clip(kept.size**0.5, 5, 30)))
   top = np.quantile(kept, 0.95)
-  headline = f'One item in 20 scores above {format_number(top)} nats'
+  headline = f'One item in 20 scores above {format_number(top, "nats")}'
   if pooled.size:
+    # As the test has it: the quantile of each permutation, on average.
     null_top = finite(drawing.quantiles_of(null, [0.95])).mean()
     headline += f'; with shuffled folds, above {format_number(null_top)}'
   notes = drawing.note_missing(score), drawing.note_beyond(kept, ends)
@@ -76,19 +70,17 @@ def score_distribution(
     label = f'its 0.95 quantile: {format_number(null_top)}'
     ax.axvline(null_top, ls=drawing.DASHED, label=label, **style)
   if q_value is not None:
-    ticks = np.clip(score[found], *ends)
-    height = np.full(ticks.size, 0.025)
-    style = {'color': drawing.VERMILION, 'ls': '', 'marker': '|', 'ms': 9}
-    style['transform'] = ax.get_xaxis_transform()
-    ax.plot(ticks, height, label=drawing.name_found(found), **style)
-  ax.set(xlim=ends, xlabel=_SCORE, ylabel='items')
+    label = drawing.name_found(found)
+    drawing.ticks(ax, np.clip(score[found], *ends), label)
+  ax.set(xlim=ends, xlabel=drawing.SCORE, ylabel='items')
+  drawing.whole_numbers(ax.yaxis)
   return drawing.finish(figure)
 
 
 def score_quantiles_over_epochs(
   epochs: Vector,
   score: Matrix,
-  null_quantiles: Cube,
+  null_quantiles: Shaped[np.ndarray, '_ _ _'],
   *,
   quantiles: Sequence[float] = (0.5, 0.95, 0.999),
 ) -> Figure:
@@ -121,9 +113,7 @@ def score_quantiles_over_epochs(
       drawing.band(ax, epochs, low, high, color=drawing.PALE, label=label)
     ax.plot(epochs, values[:, k], label='observed', **style)
     ax.axhline(0, color=drawing.GREY, lw=0.6, zorder=0)
-    name = drawing.name_quantile(quantiles[k])
-    ax.set_title(name, loc='left', fontsize=9.5)
-    ax.set_ylabel('score (nats)')
+    drawing.name_panel(ax, quantiles[k])
   drawing.label_epochs(panels[-1], epochs)
   return drawing.finish(figure)
 
@@ -184,19 +174,17 @@ def score_against_log_prob(
   if not both.any():
     return drawing.sentence(_NOTHING)
   found = drawing.discoveries(score, q_value)[both]
-  x, y = log_px_in[both], score[both]
-  across, up = drawing.robust_range(x), drawing.robust_range(y)
-  notes = [drawing.note_missing(np.where(both, score, np.nan))]
-  notes.append(drawing.note_beyond(y, up, 'drawn at its edge'))
-  figure, (ax,) = drawing.start(3.8, drawing.say_correlation(x, y), *notes)
+  raw = np.stack([log_px_in[both], score[both]], axis=1).astype(np.float64)
+  across, up = map(drawing.robust_range, raw.T)
   # An item beyond the axes may be the most interesting one: keep it in sight.
-  points = np.stack([np.clip(x, *across), np.clip(y, *up)], axis=1)
+  points = np.clip(raw, *zip(across, up, strict=True))
+  notes = [drawing.note_missing(np.where(both, score, np.nan))]
+  notes.append(drawing.note_clipped(raw, points))
+  figure, (ax,) = drawing.start(3.8, drawing.say_correlation(*raw.T), *notes)
   ax.axhline(0, color=drawing.GREY, lw=0.6, zorder=0)
   style = {'lw': 0, 'rasterized': True, 'clip_on': False}
   if len(points) > _MANY_POINTS:
-    look = {'gridsize': 45, 'bins': 'log', 'cmap': 'Blues', 'mincnt': 1}
-    cells = ax.hexbin(*points.T, **look, **style)
-    figure.colorbar(cells, ax=ax, label='items per cell', pad=0.02)
+    drawing.density(ax, points)
   else:
     label = count_of(int((~found).sum()))
     label += '' if q_value is None else f' with q > {drawing.Q_LIMIT:g}'
@@ -213,7 +201,11 @@ def score_against_log_prob(
 
 
 def item_grid(
-  images: Images, captions: Sequence[str], *, columns: int = 10, title: str = ''
+  images: Shaped[np.ndarray, '_ _ _ _'],
+  captions: Sequence[str],
+  *,
+  columns: int = 10,
+  title: str = '',
 ) -> Figure:
   """Images in rows, in the given order, each with its caption below.
 
@@ -233,27 +225,25 @@ def item_grid(
   if len(captions) != count:
     raise ValueError(f'captions has {len(captions)} texts: expected {count}.')
   if not count:
-    return drawing.sentence('No items to show.')
+    return drawing.sentence('There are no items to show.')
   # All lengths in inches. A strip of few images shows them larger.
   cell = float(np.clip(drawing.WIDTH / columns, 0.66, 1.1))
-  captions, size = drawing.fit(captions, cell)
-  lines = max(caption.count('\n') + 1 for caption in captions)
+  captions, size, below = drawing.fit(captions, cell)
   tall = 0.92 * cell * height / width
-  pitch = tall + 0.1 + 1.25 * size / 72 * lines
+  pitch = tall + 0.1 + below
   across = max(columns * cell, 3.0)
-  title = textwrap.fill(title, int(11 * across))
+  title = drawing.fill(title, int(11 * across))
   head = 0.05 + 0.2 * len(title.splitlines())
   down = head + pitch * -(-count // columns)
   figure = Figure(figsize=(across, down), facecolor='white')
   style = {'color': drawing.INK, 'va': 'top', 'parse_math': False}
-  look = {'fontsize': 10.5, 'weight': 'bold'}
-  figure.text(0.04 * cell / across, 1 - 0.04 / down, title, **look, **style)
+  look = style | {'fontsize': 10.5, 'weight': 'bold'}
+  figure.text(0.04 * cell / across, 1 - 0.04 / down, title, **look)
   for k in range(count):
     row, column = divmod(k, columns)
     x, y = (column + 0.04) * cell, down - head - row * pitch - tall
     box = (x / across, y / down, 0.92 * cell / across, tall / down)
-    ax = figure.add_axes(box)
-    drawing.image(ax, images[k])
+    ax = drawing.image(figure, box, images[k])
     ax.set_xlabel(captions[k], fontsize=size, labelpad=2.5, **style)
   return figure
 
@@ -269,8 +259,8 @@ def score_by_class(
 
   Args:
     labels: int [n]; more than 30 different ones are not drawn.
-    score: [n] scores in nats.
-    null: [P, n] scores under P permutations of the folds; P may be 0.
+    score: [n].
+    null: [P, n].
     class_names: names that the labels index; None shows the labels.
   """
   check_shape('score', score, labels.shape)
@@ -287,7 +277,7 @@ def score_by_class(
   names = [named(int(label)) for label in classes]
   first = int(np.argmax(observed[4]))
   headline = f'Class {names[first]} reaches highest: one item in 20 scores '
-  headline += f'above {format_number(observed[4, first])} nats'
+  headline += f'above {format_number(observed[4, first], "nats")}'
   height, note = 1.7 + 0.24 * classes.size, drawing.note_missing(score)
   figure, (ax,) = drawing.start(height, headline, note)
   rows = np.arange(classes.size)
@@ -301,49 +291,58 @@ def score_by_class(
   style = {'color': 'white', 'ec': drawing.INK, 's': 24, 'zorder': 3}
   ax.scatter(observed[2], rows, label='median', **style)
   drawing.name_rows(ax, names, 'class')
-  ax.set_xlabel(_SCORE)
   return drawing.finish(figure)
 
 
 def score_intervals(
-  score: Vector, std_err: Vector, num_repeats: int, *, count: int = 20
+  score: Vector,
+  std_err: Vector,
+  num_repeats: int,
+  *,
+  count: int = 20,
+  ids: Vector | None = None,
 ) -> Figure:
   """The items with the highest scores, with 95 % t-intervals over repeats.
 
   Args:
-    score: [n] scores in nats.
+    score: [n].
     std_err: [n] jackknife standard errors over repeats, in nats.
     num_repeats: L; Student's t with L − 1 degrees of freedom, so none at 1.
-    count: how many items; they are named by their positions in `score`.
+    count: how many items.
+    ids: [n] names of the items; None shows their positions.
   """
   check_shape('std_err', std_err, score.shape)
   count = validate.integer('count', count, 1)
   freedom = validate.integer('num_repeats', num_repeats, 1) - 1
   if not freedom:
     return drawing.sentence('One repeat gives no interval: run two or more.')
-  order = np.argsort(-np.where(np.isfinite(score), score, -np.inf), stable=True)
-  order = order[np.isfinite(score[order])][:count]
+  order = drawing.highest(score, count)
   if not order.size:
     return drawing.sentence(_NOTHING)
   value, rows = score[order], np.arange(order.size)
   reach = scipy.stats.t.ppf(0.975, freedom) * std_err[order]
-  above = value - reach > 0
+  above = value > reach
   headline = f'{int(above.sum())} of the {order.size} highest scores have a '
   headline += '95 % interval above zero'
-  note = (
-    f"Student's t, {count_of(freedom, 'degree')} of freedom; not corrected "
-  )
-  note += 'for having picked the highest'
-  figure, (ax,) = drawing.start(1.6 + 0.2 * order.size, headline, note)
+  note = f"Student's t over {num_repeats} repeats; not corrected for having "
+  note += 'picked the highest'
+  low, high = value - reach, value + reach
+  ends = drawing.robust_range(finite([low, value, high, 0 * value]), widths=2)
+  beyond = drawing.note_beyond(value, ends, 'drawn at its edge')
+  figure, (ax,) = drawing.start(1.6 + 0.2 * order.size, headline, note, beyond)
+  low, value, high = np.clip((low, value, high), *ends)
+  reach = np.stack([value - low, high - value])
   for chosen, color, face, label in (
     (above, drawing.BLUE, drawing.BLUE, 'interval above zero'),
     (~above, drawing.GREY, 'white', 'interval not above zero'),
   ):
     style = {'fmt': 'o', 'ms': 5, 'lw': 1.8, 'color': color, 'mfc': face}
+    style['clip_on'] = False  # an item at the edge is whole
     x, y = value[chosen], rows[chosen]
     if chosen.any():
-      ax.errorbar(x, y, xerr=reach[chosen], label=label, **style)
+      ax.errorbar(x, y, xerr=reach[:, chosen], label=label, **style)
   ax.axvline(0, color=drawing.INK, lw=0.8, zorder=0)
-  drawing.name_rows(ax, [str(item) for item in order], 'item')
-  ax.set_xlabel(_SCORE)
+  names = order if ids is None else ids[order]
+  drawing.name_rows(ax, list(map(str, names)), 'item')
+  ax.set_xlim(ends)
   return drawing.finish(figure)

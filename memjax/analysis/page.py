@@ -36,25 +36,15 @@ __all__ = [
   'render',
 ]
 
-# Each kind has its word and its shape: colour alone tells nothing to some.
+# The word of each kind of verdict, and the outline of its sign: whoever cannot
+# tell the colours apart sees a triangle, a wave, a lens or a bar.
+_RING = 'M3 12a9 9 0 1 0 18 0a9 9 0 1 0-18 0Z'
+_LENS = 'M3.5 10a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0-13 0ZM15 15l6.5 6.5'
 VERDICTS = {
-  'memorizes': (
-    'Memorization found',
-    '<path d="M12 3 22 20.5H2Z"/><path d="M12 9.5v5M12 17.2v.6"/>',
-  ),
-  'weak': (
-    'Weak evidence',
-    '<circle cx="12" cy="12" r="9"/>'
-    '<path d="M12 3a9 9 0 0 1 0 18Z" fill="currentColor"/>',
-  ),
-  'none_found': (
-    'No memorization found',
-    '<circle cx="10" cy="10" r="6.5"/><path d="m15 15 6.5 6.5"/>',
-  ),
-  'not_valid': (
-    'Not valid',
-    '<circle cx="12" cy="12" r="9"/><path d="m5.6 5.6 12.8 12.8"/>',
-  ),
+  'memorizes': ('Memorization found', 'M12 3 22 20.5H2ZM12 9.5v5m0 2.7v.6'),
+  'weak': ('Weak evidence', _RING + 'M7.5 13q2.3-3.5 4.5-1t4.5-1'),
+  'none_found': ('No memorization found', _LENS),
+  'not_valid': ('Not valid', _RING + 'M5.6 5.6l12.8 12.8'),
 }
 
 _DOTS_PER_INCH = 220
@@ -110,7 +100,6 @@ class Page(NamedTuple):
   key_numbers: Sequence[KeyNumber] = ()  # three to six
   sections: Sequence[Section] = ()  # in reading order
   footer: str = ''  # prose: versions, dates, references
-  language: str = 'en'  # of the texts, as in HTML
 
 
 def render(page: Page) -> str:
@@ -120,17 +109,17 @@ def render(page: Page) -> str:
     ValueError: for an unknown kind of verdict, a figure without a description,
       bytes that are no PNG, and a table's row of another length.
   """
-  names = _identifiers([section.title for section in page.sections])
+  titles = [section.title for section in page.sections]
+  names = [_identifier(k, title) for k, title in enumerate(titles, start=1)]
   sections = zip(names, page.sections, strict=True)
   body = ''.join(_section(name, section) for name, section in sections)
   template = importlib.resources.files('memjax.analysis') / 'page.html'
   return string.Template(template.read_text('utf-8')).substitute(
-    language=_escape(page.language),
     title=_escape(page.title),
     question=_escape(page.question),
     verdict=_verdict(page),
     cards=_cards(page.key_numbers),
-    contents=_contents(names, page.sections),
+    contents=_contents(names, titles),
     sections=body,
     footer=_prose(page.footer),
   )
@@ -233,11 +222,11 @@ def _prose(text: str) -> str:
 
 def _verdict(page: Page) -> str:
   kind = validate.one_of('verdict_kind', page.verdict_kind, VERDICTS)
-  word, icon = VERDICTS[kind]
+  word, sign = VERDICTS[kind]
   sure = f'<div class="sure">{_prose(page.uncertainty)}</div>'
   return f"""<section class="verdict {kind}" aria-label="Verdict">
-<p class="word"><svg viewBox="0 0 24 24" aria-hidden="true">{icon}</svg>
-{word}</p>
+<p class="word"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="{sign}"/>
+</svg>{word}</p>
 <div class="answer">{_prose(page.verdict)}</div>
 {sure if page.uncertainty else ''}
 </section>"""
@@ -255,26 +244,16 @@ def _cards(numbers: Sequence[KeyNumber]) -> str:
   return f'<dl class="cards" aria-label="Key numbers">{"".join(cards)}</dl>'
 
 
-def _identifiers(titles: Sequence[str]) -> list[str]:
-  """A fragment for each title, unlike all others."""
-  names = []
-  for title in titles:
-    name = re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-') or 'section'
-    # The page's own fragments are taken.
-    taken = {'main', *names}
-    number = 2
-    unique = name
-    while unique in taken:
-      unique, number = f'{name}-{number}', number + 1
-    names.append(unique)
-  return names
+def _identifier(number: int, title: str) -> str:
+  """A fragment for links; its number keeps equal titles apart."""
+  return f's{number}-{re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")}'
 
 
-def _contents(names: Sequence[str], sections: Sequence[Section]) -> str:
-  if len(sections) < 2:
+def _contents(names: Sequence[str], titles: Sequence[str]) -> str:
+  if len(titles) < 2:
     return ''
-  pairs = zip(names, sections, strict=True)
-  items = [f'<li><a href="#{n}">{_escape(s.title)}</a></li>' for n, s in pairs]
+  pairs = zip(names, titles, strict=True)
+  items = [f'<li><a href="#{n}">{_escape(t)}</a></li>' for n, t in pairs]
   return f'<nav aria-label="Contents"><ol>{"".join(items)}</ol></nav>'
 
 
@@ -284,8 +263,8 @@ def _section(name: str, section: Section) -> str:
     parts.append(_figure(section))
   if section.table is not None:
     parts.append(_table(section.table, section.title))
-  return f"""<section id="{name}" aria-labelledby="{name}-title">
-<h2 id="{name}-title">{_escape(section.title)}</h2>
+  return f"""<section id="{name}" aria-labelledby="{name}--title">
+<h2 id="{name}--title">{_escape(section.title)}</h2>
 {''.join(parts)}
 </section>
 """
@@ -295,7 +274,7 @@ def _figure(section: Section) -> str:
   if not section.alt.strip():
     raise ValueError(
       f'alt={section.alt!r} in section {section.title!r}: expected a text that '
-      'says what the figure shows to who cannot see it.'
+      'says what the figure shows, for those who cannot see it.'
     )
   data = section.figure
   data = data if isinstance(data, bytes) else png(data)
@@ -309,9 +288,12 @@ def _figure(section: Section) -> str:
   source = f'data:image/png;base64,{base64.b64encode(data).decode()}'
   size = f'width="{width}" height="{height}"'
   image = f'<img {size} alt="{_escape(section.alt)}" src="{source}">'
-  caption = f'<figcaption>{_prose(section.caption)}</figcaption>'
-  return f"""<figure><div class="card">{image}</div>
-{caption if section.caption else ''}</figure>"""
+  # On a telephone a wide figure scrolls rather than shrinks out of sight.
+  label = f'role="region" aria-label="{_escape(section.title)}" tabindex="0"'
+  card = f'class="card wide" {label}' if width > 700 else 'class="card"'
+  caption = _prose(f'**What you should see.** {section.caption}')
+  caption = f'<figcaption>{caption}</figcaption>' if section.caption else ''
+  return f'<figure><div {card}>{image}</div>{caption}</figure>'
 
 
 def _table(table: Table, title: str) -> str:
@@ -342,7 +324,9 @@ aria-label="{caption}"><table><thead><tr>{head}</tr></thead>
 
 
 def _row(row: Sequence[Any], look: Sequence[str]) -> str:
-  first = f'<th scope="row"{look[0]}>{_cell(row[0])}</th>'
+  # An integer that names its row is no quantity: it needs no separators.
+  name = row[0] if isinstance(row[0], int | np.integer) else _cell(row[0])
+  first = f'<th scope="row"{look[0]}>{name}</th>'
   pairs = zip(row[1:], look[1:], strict=True)
   rest = ''.join(f'<td{kind}>{_cell(value)}</td>' for value, kind in pairs)
   return f'<tr>{first}{rest}</tr>'

@@ -298,19 +298,8 @@ def _sections(
         'partly high by luck: expect them to be lower in a new experiment.',
       )
     )
-  sections.append(
-    page.Section(
-      'Scores over training',
-      figure=figures.score_quantiles_over_epochs(
-        analysis.epochs,
-        analysis.score_by_epoch,
-        analysis.null_quantiles,
-        quantiles=QUANTILES,
-      ),
-      alt='Quantiles of the scores by epoch, with the band of the null.',
-      caption='Where a line leaves its band, memorization has begun.',
-    )
-  )
+  if len(analysis.epochs) > 1:
+    sections.append(_epoch_section(analysis))
   if study.losses is not None:
     train, held_out = study.losses['train_loss'], study.losses['held_out_loss']
     sections.append(
@@ -336,6 +325,20 @@ def _sections(
     )
   )
   return sections
+
+
+def _epoch_section(analysis: Analysis) -> page.Section:
+  return page.Section(
+    'Scores over training',
+    figure=figures.score_quantiles_over_epochs(
+      analysis.epochs,
+      analysis.score_by_epoch,
+      analysis.null_quantiles,
+      quantiles=QUANTILES,
+    ),
+    alt='Quantiles of the scores by epoch, with the band of the null.',
+    caption='Where a line leaves its band, memorization has begun.',
+  )
 
 
 def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:

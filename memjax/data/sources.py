@@ -26,8 +26,10 @@ def load_dataset(
   Published sets are looked for in `data_dir`, `$MEMJAX_DATA`,
   ~/.cache/memjax, /usr/share/datasets and ~/tensorflow_datasets, each in the
   layouts of torchvision, Debian and npm too; then downloaded to
-  `$MEMJAX_DATA`/NAME or ~/.cache/memjax/NAME. Files are read only if their
-  checksum is that of the published ones.
+  `$MEMJAX_DATA`/NAME or ~/.cache/memjax/NAME. A file is read only if its
+  checksum is that of the published one; what cannot be checked are the single
+  images of an unpacked CelebA, and what TensorFlow Datasets has prepared
+  (whose order, and so the ids, differ: it is used last, with a warning).
 
   Args:
     source: what to load:
@@ -36,7 +38,8 @@ def load_dataset(
       `cifar10`, `cifair10`: 32×32 colour, 50,000 and 10,000;
       `cifar10_1` (v6), `cifar10_1:v4`: 2,000 and 2,021 new test images;
       `celeba`: 162,770, 19,867 and 19,962 faces, cropped and resized to 32×32;
-        for non-commercial research only, never downloaded;
+        for non-commercial research only, never downloaded; decoding the
+        training set takes two minutes on two cores;
       `npz:PATH`, `npy:PATH`, `folder:PATH`: own images, see
         `memjax.data.user_data`;
       `tfds:NAME[/CONFIG]`: what TensorFlow Datasets has prepared.

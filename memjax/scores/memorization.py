@@ -19,6 +19,7 @@ __all__ = [
   'ESTIMATORS',
   'MemorizationScores',
   'MemorizationTest',
+  'check_log_px',
   'memorization_score',
   'memorization_test',
   'null_scores',
@@ -251,6 +252,22 @@ def null_scores(
   )
 
 
+def check_log_px(
+  log_px: Matrix, held_out: Matrix, repeat: Vector | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Checks what the score is made of, and fills in the repeats.
+
+  Returns:
+    log_px float64 [m, n], held_out bool [m, n], repeat int [m].
+
+  Raises:
+    ValueError: as `memorization_score`.
+  """
+  log_px = validate.finite('log_px', log_px, rank=2, instead=_INSTEAD)
+  held_out = _check_held_out(held_out, log_px.shape)
+  return log_px, held_out, _check_repeat(repeat, held_out)
+
+
 class _Design(NamedTuple):
   """The models in blocks, each of which holds an item out at most once.
 
@@ -270,9 +287,7 @@ class _Design(NamedTuple):
 def _make_design(log_px, held_out, repeat, estimator) -> _Design:
   """Checks the arguments and sorts the models into blocks."""
   validate.one_of('estimator', estimator, ESTIMATORS)
-  log_px = validate.finite('log_px', log_px, rank=2, instead=_INSTEAD)
-  held_out = _check_held_out(held_out, log_px.shape)
-  repeat = _check_repeat(repeat, held_out)
+  log_px, held_out, repeat = check_log_px(log_px, held_out, repeat)
   block = np.unique(repeat, return_inverse=True)[1]
   if _held_out_twice(held_out, block):
     if estimator == 'matched':

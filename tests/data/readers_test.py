@@ -178,10 +178,12 @@ def test_images_that_cannot_be_decoded_are_named():
   noise = png(cifar_rows(4, 2))
   deep = io.BytesIO()
   Image.fromarray(np.zeros((4, 4), np.uint16)).save(deep, 'PNG')
+  pcx = io.BytesIO()
+  Image.new('L', (4, 4)).save(pcx, 'PCX')  # Pillow reads it, memjax need not
   for bad, message in [
     (png(np.zeros((4, 5))), 'image b is 5×4, but a is 4×4'),
     (noise[: len(noise) // 2], 'cannot decode image b.*truncated'),
-    (b'%!PS-Adobe-3.0 EPSF-3.0', 'cannot decode image b'),
+    (pcx.getvalue(), 'cannot decode image b'),
     (deep.getvalue(), 'cannot decode image b.*8 bits'),
   ]:
     with pytest.raises(ValueError, match=message):

@@ -70,6 +70,25 @@ def test_arguments_out_of_range(arguments, message):
     load_dataset(**arguments)
 
 
+@pytest.mark.parametrize('name', catalog.PUBLISHED)
+def test_every_published_file_has_a_checksum(name):
+  published = catalog.PUBLISHED[name]
+  files = {
+    file
+    for layout in published.layouts
+    for files in layout.files.values()
+    for file in (*files, *(p for p in layout.places if '.' in p))
+  }
+  assert files == published.digests.keys()
+  lengths = {'md5': 32, 'sha1': 40, 'sha256': 64}
+  for entry in published.digests.values():
+    algorithm, _, hexadecimal = entry.partition(':')
+    assert len(hexadecimal) == lengths[algorithm]
+  for file, urls in published.urls.items():
+    assert file in files or file.removesuffix('.gz') in files
+    assert all(url.endswith(f'/{file}') for url in urls)
+
+
 def digest(data: bytes) -> str:
   return f'sha256:{hashlib.sha256(data).hexdigest()}'
 
@@ -338,6 +357,17 @@ def test_the_splits_of_celeba_are_those_of_the_published_list():
   )
 
 
+def find_real(name, split):
+  """The genuine set from this machine; skips the test if it is not there."""
+  published = catalog.PUBLISHED[name]._replace(urls={}, tfds=None)
+  try:
+    return search.find_published(
+      name, split, REAL_ROOTS[name], published=published
+    )
+  except FileNotFoundError as error:
+    pytest.skip(str(error))
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(
   ('name', 'split', 'shape', 'mean', 'std', 'labels'),
@@ -365,15 +395,20 @@ def test_the_splits_of_celeba_are_those_of_the_published_list():
 def test_published_images_have_their_known_moments(
   name, split, shape, mean, std, labels
 ):
-  published = catalog.PUBLISHED[name]._replace(urls={}, tfds=None)
-  try:
-    dataset = search.find_published(
-      name, split, REAL_ROOTS[name], published=published
-    )
-  except FileNotFoundError as error:
-    pytest.skip(str(error))
+  dataset = find_real(name, split)
   unit = dataset.images / 255
   assert dataset.images.shape == shape
   assert unit.mean() == pytest.approx(mean, abs=1e-5)
   assert unit.std() == pytest.approx(std, abs=1e-5)
   assert dataset.labels[:5].tolist() == labels
+
+
+@pytest.mark.data
+def test_another_sets_files_of_the_same_name_are_passed_over(tmp_path):
+  mnist = find_real('mnist', 'train')
+  write(tmp_path, idx_pair(mnist.images[..., 0], mnist.labels.tolist()))
+  published = catalog.PUBLISHED['fashion_mnist']._replace(urls={}, tfds=None)
+  with pytest.raises(FileNotFoundError, match='is that of another data set'):
+    search.find_published(
+      'fashion_mnist', 'train', [tmp_path], published=published
+    )

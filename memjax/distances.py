@@ -1,0 +1,287 @@
+"""Distances between whole sets of points, in float64, for host statistics.
+
+Small problems are solved by direct differences here, large ones by
+`neighbors` on the device, whose winners are measured again in float64.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.spatial.distance import cdist
+
+from memjax import validate
+from memjax.neighbors import METRICS, Neighbors, nearest_neighbors
+
+__all__ = ['exact_neighbors', 'sample_sets', 'within_radius']
+
+Samples = Shaped[np.ndarray | jax.Array, '...'] | list
+Matrix = Float[np.ndarray, '_ _']
+
+_INSTEAD = (
+  'inside jit, call nearest_neighbors and compute the statistic from its '
+  'distances outside'
+)
+# Pairs times features up to which direct differences cost less than compiling
+# a search for the device does.
+_SMALL = 10**9
+# Numbers that a block of rows may take, 128 MB in float64.
+_BLOCK = 2**24
+
+
+def sample_sets(
+  metric: str = 'euclidean', **named: Samples
+) -> tuple[Matrix, ...]:
+  """Checks sets of samples and returns them as float64 [n, d].
+
+  Args:
+    metric: 'euclidean' | 'cosine', which refuses zero vectors.
+    **named: arrays [n, …] by the name of the caller's argument; all axes but
+      the first are flattened.
+
+  Raises:
+    ValueError: NaN or ±inf, an empty set, unequal numbers of features, a zero
+      vector under 'cosine', a tracer.
+  """
+  validate.one_of('metric', metric, METRICS)
+  sets = []
+  for name, value in named.items():
+    points = validate.finite(name, value, instead=_INSTEAD)
+    if points.ndim < 2 or points.size == 0:
+      raise ValueError(
+        f'{name} has shape {points.shape}: expected [n, …], one sample a row, '
+        'at least one sample and one feature.'
+      )
+    points = points.reshape(len(points), -1)
+    if sets and points.shape[1] != sets[0].shape[1]:
+      raise ValueError(
+        f'{name} has {points.shape[1]} features and {next(iter(named))} '
+        f'{sets[0].shape[1]}: expected the same number.'
+      )
+    is_zero = ~points.any(axis=1)
+    if metric == 'cosine' and is_zero.any():
+      raise ValueError(
+        f'{name}[{int(np.argmax(is_zero))}] is a zero vector '
+        f'({int(is_zero.sum())} of {len(points)} are): expected non-zero '
+        "vectors under metric='cosine', which looks at directions."
+      )
+    sets.append(points)
+  return tuple(sets)
+
+
+def exact_neighbors(
+  queries: Matrix,
+  references: Matrix,
+  *,
+  metric: str = 'euclidean',
+  k: int = 1,
+  exclude_self: bool = False,
+  small: int = _SMALL,
+) -> Neighbors:
+  """Finds the k nearest references of each query; distances in float64.
+
+  On the device the k + 2 nearest in float32 are found and measured again, so
+  that a distance is exact for its index, and too large by less than float32's
+  rounding of the points (1e-7 of their distance from their mean) otherwise.
+
+  Args:
+    queries: float64 [q, d], checked by `sample_sets`.
+    references: float64 [r, d].
+    metric: 'euclidean' | 'cosine'.
+    k: number of neighbours.
+    exclude_self: query i is reference i and no neighbour of itself.
+    small: the product q·r·(d + 8) up to which no device is asked.
+
+  Returns:
+    Neighbors(distance float64 [q, k], index int64 [q, k]).
+
+  Raises:
+    ValueError: k out of range.
+
+  Example:
+    >>> points = np.arange(3.0)[:, None] ** 2
+    >>> exact_neighbors(points, points, exclude_self=True).distance.ravel()
+    array([1., 1., 3.])
+  """
+  k = validate.integer('k', k, 1, len(references) - exclude_self)
+  if metric == 'cosine':
+    queries, references = _unit(queries), _unit(references)
+  if _work(queries, references) <= small:
+    index = _direct_neighbors(queries, references, k, exclude_self)
+  else:
+    index = _device_neighbors(queries, references, k, exclude_self)
+  distance = _column_distances(queries, references, index)
+  # Once more in order: these distances are the ones that are compared.
+  order = np.lexsort((index, distance), axis=1)[:, :k]
+  distance = np.take_along_axis(distance, order, 1)
+  return Neighbors(
+    distance**2 / 2 if metric == 'cosine' else distance,
+    np.take_along_axis(index, order, 1),
+  )
+
+
+def within_radius(
+  queries: Matrix,
+  references: Matrix,
+  radius: Float[np.ndarray, ' r'] | float,
+  *,
+  metric: str = 'euclidean',
+  small: int = _SMALL,
+) -> Iterator[tuple[int, Bool[np.ndarray, '_ _']]]:
+  """Tells which queries lie in which balls: d(x_i, y_j) < ρ_j, strictly.
+
+  The matmul form decides where its error bound allows, direct differences in
+  float64 the rest.
+
+  Args:
+    queries: x, float64 [q, d].
+    references: y, float64 [r, d], the centres.
+    radius: ρ, [r] or one for all, in units of the metric.
+    metric: 'euclidean' | 'cosine'.
+    small: as for `exact_neighbors`.
+
+  Yields:
+    (start, inside bool [b, r]) for blocks of b queries from number start.
+  """
+  radius = np.broadcast_to(np.asarray(radius, np.float64), len(references))
+  if metric == 'cosine':
+    queries, references = _unit(queries), _unit(references)
+    radius = np.sqrt(2 * np.maximum(radius, 0))
+  compare = _compare_directly
+  if _work(queries, references) > small:
+    compare = _compare_on_device(queries, references, radius)
+  rows = max(1, _BLOCK // len(references))
+  for start in range(0, len(queries), rows):
+    code = compare(queries, references, radius, slice(start, start + rows))
+    inside = code == _INSIDE
+    row, column = np.nonzero(code == _DOUBTFUL)
+    distance = _pair_distances(queries, start + row, references, column)
+    inside[row, column] = distance < radius[column]
+    yield start, inside
+
+
+def _work(queries: Matrix, references: Matrix) -> int:
+  return len(queries) * len(references) * (queries.shape[1] + 8)
+
+
+def _unit(points: Matrix) -> Matrix:
+  points = points / np.abs(points).max(axis=1, keepdims=True)
+  return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def _direct_neighbors(queries, references, k, exclude_self) -> np.ndarray:
+  """Indices [q, k] from all pairs, a block of queries at a time."""
+  rows = max(1, _BLOCK // len(references))
+  index = np.empty((len(queries), k), np.int64)
+  for start in range(0, len(queries), rows):
+    distance = cdist(queries[start : start + rows], references)
+    if exclude_self:
+      own = np.arange(len(distance))
+      distance[own, start + own] = np.inf
+    index[start : start + rows] = _smallest(distance, k)
+  return index
+
+
+def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
+  """Columns of the k smallest of each row in order; ties to the lower one."""
+  if k > 8:
+    return np.argsort(distance, axis=1, kind='stable')[:, :k]
+  index = np.empty((len(distance), k), np.int64)
+  for column in range(k):
+    index[:, column] = distance.argmin(axis=1)
+    distance[np.arange(len(distance)), index[:, column]] = np.inf
+  return index
+
+
+def _device_neighbors(queries, references, k, exclude_self) -> np.ndarray:
+  """Indices of the k nearest and two more, found in float32."""
+  x, y, _ = _to_float32(queries, references)
+  k = min(k + 2, len(references) - exclude_self)
+  near = nearest_neighbors(x, y, k=k, exclude_self=exclude_self)
+  return np.asarray(near.index).astype(np.int64)
+
+
+def _column_distances(queries, references, index) -> np.ndarray:
+  row = np.arange(len(queries))
+  columns = [_pair_distances(queries, row, references, c) for c in index.T]
+  return np.stack(columns, axis=1)
+
+
+def _pair_distances(
+  queries: Matrix,
+  row: Int[np.ndarray, ' p'],
+  references: Matrix,
+  column: Int[np.ndarray, ' p'],
+) -> Float[np.ndarray, ' p']:
+  """|x − y| of p pairs of a query and a reference, by direct differences.
+
+  All distances that leave this module come from here, so that equal points
+  have equal distances, to the last bit, in problems of any size.
+  """
+  distance = np.empty(len(row))
+  pairs = max(1, _BLOCK // queries.shape[1])
+  for start in range(0, len(row), pairs):
+    part = slice(start, start + pairs)
+    difference = queries[row[part]] - references[column[part]]
+    distance[part] = np.sqrt(np.square(difference).sum(axis=1))
+  return distance
+
+
+def _to_float32(
+  queries: Matrix, references: Matrix
+) -> tuple[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _'], float]:
+  """Float32 copies, centred and scaled, and the scale.
+
+  Centring saves what a large common offset would cost. The centre is rounded
+  to 1/256 of the largest entry, and the scale to a power of two, so that
+  pixels and integers survive unchanged.
+  """
+  peak = max(np.abs(queries).max(initial=0), np.abs(references).max(initial=0))
+  grid = 2.0 ** (np.frexp(peak)[1] - 8)
+  centre = np.round(references.mean(axis=0) / grid) * grid
+  spread = max(np.ptp(references), peak / 2**20)
+  scale = 2.0 ** -np.frexp(spread)[1] if spread > 0 else 1.0
+  convert = lambda points: ((points - centre) * scale).astype(np.float32)
+  return convert(queries), convert(references), float(scale)
+
+
+_OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2
+
+
+def _compare_directly(queries, references, radius, rows: slice) -> np.ndarray:
+  """The code of each pair from its distance, doubtful at the last bits."""
+  gap = cdist(queries[rows], references) - radius
+  doubt = 1e-12 * radius
+  return np.where(gap < -doubt, _INSIDE, np.where(gap > doubt, 0, _DOUBTFUL))
+
+
+def _compare_on_device(queries, references, radius):
+  """A function like `_compare_directly` that uses the matmul form."""
+  x, y, scale = _to_float32(queries, references)
+  y = jnp.asarray(y)
+  device_radius = jnp.asarray(np.maximum(radius, 0) * scale, jnp.float32)
+
+  def compare(queries, references, radius, rows: slice) -> np.ndarray:
+    block = x[rows]
+    missing = (rows.stop - rows.start) - len(block)
+    padded = np.pad(block, ((0, missing), (0, 0)))
+    code = _compare(jnp.asarray(padded), y, device_radius)
+    return np.asarray(code)[: len(block)]
+
+  return compare
+
+
+@jax.jit
+def _compare(x, y, radius):
+  """The code of each pair; the error bound is that of `neighbors`."""
+  eps = float(np.finfo(np.float32).eps)
+  with jax.default_matmul_precision('float32'):
+    dot = jnp.dot(x, y.T)
+  norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)
+  squared_radius = jnp.square(radius)
+  error = (x.shape[1] + 16) * eps * norms + 8 * eps * squared_radius
+  gap = norms - 2 * dot - squared_radius
+  code = jnp.where(gap < -error, _INSIDE, _DOUBTFUL)
+  return jnp.where(gap >= error, _OUTSIDE, code).astype(jnp.int8)

@@ -1,0 +1,376 @@
+"""Exact nearest neighbours, right for near-duplicates too.
+
+|x|² + |y|² − 2xy is fast, and wrong where it matters: 20 % off for a copy with
+a little noise in 3,072 dimensions. Here it only nominates candidates. Its
+rounding error has a bound; whatever the bound cannot rule out is measured by
+direct differences, and only those are reported.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Float, Int, Shaped
+
+from memjax import validate
+
+__all__ = [
+  'METRICS',
+  'Neighbors',
+  'nearest_neighbors',
+]
+
+METRICS = ('euclidean', 'cosine')
+
+Points = Shaped[np.ndarray | jax.Array, '_ _']
+
+# Spacing of float32 at 1: twice the unit roundoff.
+_EPS = float(np.finfo(np.float32).eps)
+
+
+class Neighbors(NamedTuple):
+  """The k nearest references of each query, nearest first.
+
+  Attributes:
+    distance: [q, k], Euclidean (not squared) or 1 − cos.
+    index: [q, k], row in the references; ties go to the lower index.
+  """
+
+  distance: Float[np.ndarray | jax.Array, 'q k']
+  index: Int[np.ndarray | jax.Array, 'q k']
+
+
+def nearest_neighbors(
+  queries: Points,
+  references: Points,
+  *,
+  metric: str = 'euclidean',
+  k: int = 1,
+  exclude_self: bool = False,
+) -> Neighbors:
+  """Finds the k nearest references of every query, exactly, on the device.
+
+    d(x, y) = |x − y|               for metric 'euclidean'
+    d(x, y) = ½ |x/|x| − y/|y||²    for metric 'cosine', which is 1 − cos
+
+  with x a row of `queries` and y a row of `references`. A pure JAX function:
+  jit, vmap and shard_map it. Memory grows with the inputs, not with their
+  product. It checks shapes and static arguments alone: NaN in an input gives
+  NaN distances.
+
+  'Exact' is meant as: no other reference is nearer in float32 direct
+  differences, whose own relative error is of the order 1e-6. Queries for which
+  the matmul's rounding leaves a doubt are compared with every reference
+  directly, about ten times slower; that happens where clusters lie much
+  farther apart than they are wide, or where very many references tie.
+
+  No gradient flows: inside a loss, pass `jax.lax.stop_gradient(queries)`.
+
+  Args:
+    queries: [q, d], converted to float32.
+    references: [r, d], converted to float32.
+    metric: 'euclidean' | 'cosine'. The cosine distance of a zero vector is
+      undefined; here it is 1 to everything, another zero vector included.
+    k: number of neighbours, from 1 to r (r − 1 with `exclude_self`).
+    exclude_self: query i is reference i and no neighbour of itself; q = r.
+
+  Returns:
+    Neighbors(distance, index), each [q, k], nearest first. Ties go to the
+    lower index.
+
+  Raises:
+    ValueError: unequal numbers of features, k out of range, an unknown metric,
+      exclude_self with q ≠ r.
+
+  Example:
+    >>> grid = np.arange(4.0)[:, None]
+    >>> near = nearest_neighbors(np.array([[1.25]]), grid, k=2)
+    >>> near.distance.tolist(), near.index.tolist()
+    ([[0.25, 0.75]], [[1, 2]])
+
+  Reference:
+    The error bound of a dot product summed in any order: Higham, Accuracy and
+    Stability of Numerical Algorithms (2002), section 3.1.
+  """
+  validate.one_of('metric', metric, METRICS)
+  num_queries, num_references = len(queries), len(references)
+  if queries.shape[1] != references.shape[1]:
+    raise ValueError(
+      f'queries has {queries.shape[1]} features and references '
+      f'{references.shape[1]}: expected the same number.'
+    )
+  if exclude_self and num_queries != num_references:
+    raise ValueError(
+      f'exclude_self=True with {num_queries} queries and {num_references} '
+      'references: expected the same points in both.'
+    )
+  k = validate.integer('k', k, 1, num_references - bool(exclude_self))
+  plan = make_plan(num_queries, references.shape, k)
+  return _search(queries, references, metric, bool(exclude_self), plan)
+
+
+class Plan(NamedTuple):
+  """Static sizes of one search; they change its cost, not its result.
+
+  References are cut into blocks, and a block into `lanes` groups of every
+  `lanes`-th row, so that the minimum of a group is an elementwise minimum of
+  contiguous slices.
+  """
+
+  k: int
+  num_kept: int  # groups whose members are measured directly
+  group: int  # references in a group
+  lanes: int  # groups in a block
+  num_blocks: int
+  query_block: int
+  refine_block: int  # queries refined at a time
+  fallback_block: int  # queries compared with all references at a time
+
+
+def make_plan(
+  num_queries: int,
+  references_shape: tuple[int, int],
+  k: int,
+  *,
+  slack: int = 3,
+  group: int | None = None,
+  query_block: int = 1024,
+  reference_block: int = 4096,
+  fallback_block: int = 8,
+) -> Plan:
+  """Chooses block sizes; `slack` more groups than neighbours are kept."""
+  num_references, num_features = references_shape
+  num_kept = k + slack
+  if group is None:
+    # Large groups make the selection cheap, small ones the refinement: the
+    # sum num_references / group + num_kept · group · num_features is least at
+    # about the square root of their ratio.
+    ratio = 4 * num_references / (num_kept * max(1, num_features))
+    group = 2 ** round(min(5, max(0, math.log2(ratio) / 2)))
+  num_blocks = max(1, -(-num_references // reference_block))
+  lanes = max(1, -(-num_references // (num_blocks * group)))
+  num_query_blocks = max(1, -(-num_queries // query_block))
+  num_kept = min(num_kept, num_blocks * lanes)
+  return Plan(
+    k=k,
+    num_kept=num_kept,
+    group=group,
+    lanes=lanes,
+    num_blocks=num_blocks,
+    query_block=max(1, -(-num_queries // num_query_blocks)),
+    refine_block=max(1, 2**21 // (num_kept * group * max(1, num_features))),
+    fallback_block=fallback_block,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
+  """The search for one plan; see `nearest_neighbors`."""
+  queries, references, scale = _prepare(queries, references, metric)
+  centre = references.mean(axis=0)
+  blocks = _reference_blocks(references - centre, plan)
+  # The reference that a query may not have: itself, or none.
+  number = jnp.arange(len(queries))
+  self_index = number if exclude_self else jnp.full_like(number, -1)
+
+  def search_block(rows):
+    x, own = rows
+    bound, candidates = _nominate(x - centre, own, blocks, exclude_self, plan)
+    near = _refine(x, own, candidates, references, plan)
+    # No reference that was left out is nearer than `bound`, and its computed
+    # direct distance could be smaller by the error of that sum at most. A
+    # strict comparison leaves exact ties, hence their order, to the fallback.
+    error = (x.shape[1] + 4) * _EPS
+    is_proven = near.distance[:, -1] < bound * (1 - error)
+    return _compare_with_all(x, own, near, is_proven, references, plan)
+
+  squared, index = _map_blocks(
+    search_block, (queries, self_index), plan.query_block
+  )
+  if metric == 'cosine':
+    return Neighbors(squared / 2, index)
+  return Neighbors(jnp.sqrt(squared) / scale, index)
+
+
+def _prepare(queries, references, metric):
+  """Float32 points whose Euclidean distance decides, and their scale.
+
+  A power of two puts the largest entry near 2^48, so that squares neither
+  overflow nor, down to 1e-34 of it, underflow; scaling by it rounds nothing.
+  """
+  queries = jnp.asarray(queries, jnp.float32)
+  references = jnp.asarray(references, jnp.float32)
+  if metric == 'cosine':
+    return _unit(queries, side=0), _unit(references, side=1), 1.0
+  peak = jnp.maximum(
+    jnp.abs(queries).max(initial=0), jnp.abs(references).max(initial=0)
+  )
+  exponent = jnp.clip(48 - jnp.frexp(peak)[1], -126, 126)
+  scale = jnp.ldexp(jnp.float32(1), exponent)
+  return queries * scale, references * scale, scale
+
+
+def _unit(x, side: int):
+  """Rows of length one; a zero row becomes one of two unit vectors apart.
+
+  Zero queries and zero references point into one extra dimension each, which
+  makes them orthogonal to everything: distance 1.
+  """
+  peak = jnp.abs(x).max(axis=1, keepdims=True, initial=0)
+  x = x / jnp.where(peak > 0, peak, 1)
+  norm = jnp.sqrt(jnp.square(x).sum(axis=1, keepdims=True))
+  x = x / jnp.where(norm > 0, norm, 1)
+  is_zero = (peak == 0).astype(x.dtype)
+  extra = (is_zero, jnp.zeros_like(is_zero))
+  return jnp.concatenate([x, extra[side], extra[1 - side]], axis=1)
+
+
+class _Blocks(NamedTuple):
+  """References in blocks, centred, with what the lower bound needs."""
+
+  points: Float[jax.Array, 'blocks rows d']
+  squared_norm: Float[jax.Array, 'blocks rows']  # inf for padding
+  start: Int[jax.Array, ' blocks']
+
+
+def _reference_blocks(centred, plan: Plan) -> _Blocks:
+  rows = plan.group * plan.lanes
+  padding = plan.num_blocks * rows - len(centred)
+  shrink = _shrink(centred.shape[1])
+  squared_norm = shrink * jnp.square(centred).sum(axis=1)
+  return _Blocks(
+    jnp.pad(centred, ((0, padding), (0, 0))).reshape(plan.num_blocks, rows, -1),
+    jnp.pad(squared_norm, (0, padding), constant_values=jnp.inf).reshape(
+      plan.num_blocks, rows
+    ),
+    rows * jnp.arange(plan.num_blocks),
+  )
+
+
+def _shrink(num_features: int) -> float:
+  """The factor on |x|² + |y|² that makes the matmul form a lower bound.
+
+  A dot product of d terms, summed in any order, is wrong by at most d·u·|x||y|
+  ≤ ½ d·u·(|x|² + |y|²), with u = ½ eps; so are both squared norms. Together:
+  d·eps·(|x|² + |y|²). Centring rounds x and y, by 2·eps·(|x|² + |y|²) in all,
+  and so did a conversion from float64; the additions add a few eps. A matmul
+  in six bfloat16 passes (TPU) is off by less than another 4·eps.
+  """
+  return 1 - (num_features + 16) * _EPS
+
+
+def _nominate(x, own, blocks: _Blocks, exclude_self: bool, plan: Plan):
+  """Candidates, and a lower bound on |x − y|² of all other references.
+
+  Returns bound [q] and index [q, num_kept · group], some of them padding.
+  """
+
+  def group_minima(block):
+    points, squared_norm, start = block
+    with jax.default_matmul_precision('float32'):
+      dot = jnp.dot(x, points.T)
+    minima = None
+    for first in range(0, plan.group * plan.lanes, plan.lanes):
+      part = slice(first, first + plan.lanes)
+      lower = squared_norm[None, part] - 2 * dot[:, part]
+      if exclude_self:
+        index = start + first + jnp.arange(plan.lanes)
+        lower = jnp.where(index == own[:, None], jnp.inf, lower)
+      minima = lower if minima is None else jnp.minimum(minima, lower)
+    return minima
+
+  minima = lax.map(group_minima, blocks).transpose(1, 0, 2)
+  minima = minima.reshape(len(x), plan.num_blocks * plan.lanes)
+  minima += _shrink(x.shape[1]) * jnp.square(x).sum(axis=1)[:, None]
+  # One more column, for the case that every group is kept.
+  minima = jnp.pad(minima, ((0, 0), (0, 1)), constant_values=jnp.inf)
+  # The barrier keeps XLA on CPU from turning a sliced top_k into a full sort,
+  # seven times slower.
+  lowest, group = lax.optimization_barrier(
+    lax.top_k(-minima, plan.num_kept + 1)
+  )
+  block, lane = jnp.divmod(group[:, : plan.num_kept], plan.lanes)
+  first = block * plan.group * plan.lanes + lane
+  index = first[:, :, None] + plan.lanes * jnp.arange(plan.group)
+  return -lowest[:, -1], index.reshape(len(x), plan.num_kept * plan.group)
+
+
+def _refine(x, own, candidates, references, plan: Plan) -> Neighbors:
+  """The k nearest among the candidates, by direct differences, squared."""
+
+  def refine_rows(rows):
+    x, own, candidates = rows
+    squared = _direct(x, own, candidates, references)
+    return _smallest(squared, candidates, plan.k)
+
+  return _map_blocks(refine_rows, (x, own, candidates), plan.refine_block)
+
+
+def _direct(x, own, index, references):
+  """|x − y|² of every row of x and its references; inf for none and self."""
+  num_references = len(references)
+  clipped = jnp.minimum(index, num_references - 1)
+  y = references.at[clipped].get(mode='promise_in_bounds')
+  squared = jnp.square(x[:, None] - y).sum(axis=2)
+  is_none = (index >= num_references) | (index == own[:, None])
+  return jnp.where(is_none, jnp.inf, squared)
+
+
+def _smallest(squared, index, k: int) -> Neighbors:
+  """The k smallest of each row in order; ties to the lower index."""
+
+  def take(squared, _):
+    least = squared.min(axis=1, keepdims=True)
+    is_least = squared == least
+    chosen = jnp.where(is_least, index, np.iinfo(np.int32).max)
+    chosen = chosen.min(axis=1, keepdims=True)
+    rest = jnp.where(index == chosen, jnp.inf, squared)
+    return rest, (least[:, 0], chosen[:, 0])
+
+  _, (least, chosen) = lax.scan(take, squared, length=k)
+  return Neighbors(least.T, chosen.T)
+
+
+def _compare_with_all(
+  x, own, near: Neighbors, is_proven, references, plan: Plan
+) -> Neighbors:
+  """Replaces the unproven rows by a search through all references."""
+
+  def replace(state):
+    is_proven, near = state
+    # The padding of `rows` is row 0, whose result is right either way.
+    rows = jnp.nonzero(~is_proven, size=plan.fallback_block, fill_value=0)[0]
+    squared = jnp.square(x[rows][:, None] - references[None]).sum(axis=2)
+    is_self = jnp.arange(len(references)) == own[rows][:, None]
+    _, index = lax.top_k(-jnp.where(is_self, jnp.inf, squared), plan.k)
+    # The same sum as everywhere else: a distance does not depend on the way
+    # it was found.
+    squared = _direct(x[rows], own[rows], index, references)
+    found = _smallest(squared, index, plan.k)
+    return is_proven.at[rows].set(True), Neighbors(
+      near.distance.at[rows].set(found.distance),
+      near.index.at[rows].set(found.index),
+    )
+
+  is_unfinished = lambda state: ~state[0].all()
+  return lax.while_loop(is_unfinished, replace, (is_proven, near))[1]
+
+
+def _map_blocks(function, rows, size: int):
+  """Applies `function` to blocks of rows, one after another, and joins them."""
+  num_rows = len(jax.tree.leaves(rows)[0])
+  size = max(1, min(size, num_rows))
+  num_blocks = max(1, -(-num_rows // size))
+
+  def split(array):
+    padding = [(0, num_blocks * size - num_rows)] + [(0, 0)] * (array.ndim - 1)
+    return jnp.pad(array, padding).reshape(num_blocks, size, *array.shape[1:])
+
+  blocks = lax.map(function, jax.tree.map(split, rows))
+  return jax.tree.map(
+    lambda a: a.reshape(num_blocks * size, *a.shape[2:])[:num_rows], blocks
+  )

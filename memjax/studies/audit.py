@@ -1,0 +1,95 @@
+"""Somebody else's models: a report without training anything."""
+
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from memjax import validate
+from memjax import workdir as run_folder
+from memjax.analysis import report
+from memjax.analysis.memorization import analyze
+from memjax.data.user_data import read_npy
+from memjax.scores.memorization import ESTIMATORS, check_log_px
+
+__all__ = ['run']
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Scores given log-probabilities and reports.
+
+  Args:
+    config: as in `configs/audit.py`.
+    workdir: created if missing; refused if it belongs to another config.
+  """
+  validate.one_of('config.estimator', config.estimator, ESTIMATORS)
+  validate.integer('config.num_permutations', config.num_permutations, 1)
+  log_px, held_out, repeat = check_log_px(
+    _load(config, 'log_px', required=True),
+    _load(config, 'held_out', required=True),
+    _load(config, 'repeat'),
+  )
+  num_items = log_px.shape[1]
+  items = {
+    name: _check_length(name, _load(config, name), num_items)
+    for name in ('labels', 'ids', 'groups')
+  }
+  images = read_npy(config.images).images if config.images else None
+  study = report.Study(
+    name=pathlib.Path(config.log_px).stem,
+    ids=np.arange(num_items) if items['ids'] is None else items['ids'],
+    labels=items['labels'],
+    images=_check_length('images', images, num_items),
+    held_out=held_out,
+    repeat=repeat,
+    divergences=[],
+    losses=None,
+    estimates=None,
+    num_samples=0,
+  )
+  data = run_folder.fingerprint(
+    (log_px, held_out, repeat, study.images, *items.values())
+  )
+  run_folder.claim(workdir, config.to_dict(), data)
+  analysis = analyze(
+    {0: log_px},
+    held_out,
+    repeat,
+    estimator=config.estimator,
+    num_permutations=config.num_permutations,
+    seed=config.seed,
+    groups=items['groups'],
+  )
+  report.write(workdir, study, analysis)
+
+
+def _load(
+  config: ConfigDict, name: str, *, required: bool = False
+) -> np.ndarray | None:
+  path = config[name]
+  if not path:
+    if required:
+      raise ValueError(
+        f'config.{name}={path!r}: expected the path of an .npy file.'
+      )
+    return None
+  try:
+    array = np.load(path, allow_pickle=False)
+  except ValueError as error:
+    raise ValueError(
+      f'config.{name}={path!r}: expected an .npy file of numbers; {error}.'
+    ) from error
+  if not isinstance(array, np.ndarray):
+    raise ValueError(
+      f'config.{name}={path!r}: expected an .npy file with one array, not .npz.'
+    )
+  return array
+
+
+def _check_length(name, array, num_items: int) -> np.ndarray | None:
+  if array is not None and len(array) != num_items:
+    raise ValueError(
+      f'config.{name} holds {len(array)} items: expected {num_items}, as '
+      'log_px has.'
+    )
+  return array
