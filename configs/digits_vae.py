@@ -56,7 +56,7 @@ def get_config(variant=''):
 
   config.score = config_dict.ConfigDict()
   # After which epochs all items are scored; the last one decides.
-  config.score.epochs = (10, 20, 40, 60, 80, 100)
+  config.score.epochs = (20, 40, 60, 80, 100)
   config.score.num_samples = 64
   config.score.proposal = 'encoder'
   # True: draw binarization and noise anew for each model, as published.

@@ -149,12 +149,12 @@ def within_radius(
   if metric == 'cosine':
     queries, references = _unit(queries), _unit(references)
     radius = np.sqrt(2 * np.maximum(radius, 0))
-  compare = _compare_directly
-  if _work(queries, references) > small:
-    compare = _compare_on_device(queries, references, radius)
-  rows = max(1, _BLOCK // len(references))
+  is_small = _work(queries, references) <= small
+  make = _direct_comparison if is_small else _device_comparison
+  rows = min(len(queries), max(1, _BLOCK // len(references)))
+  compare = make(queries, references, radius, rows)
   for start in range(0, len(queries), rows):
-    code = compare(queries, references, radius, slice(start, start + rows))
+    code = compare(start)
     inside = code == _INSIDE
     row, column = np.nonzero(code == _DOUBTFUL)
     distance = _pair_distances(queries, start + row, references, column)
@@ -250,25 +250,28 @@ def _to_float32(
 _OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2
 
 
-def _compare_directly(queries, references, radius, rows: slice) -> np.ndarray:
-  """The code of each pair from its distance, doubtful at the last bits."""
-  gap = cdist(queries[rows], references) - radius
-  doubt = 1e-12 * radius
-  return np.where(gap < -doubt, _INSIDE, np.where(gap > doubt, 0, _DOUBTFUL))
+def _direct_comparison(queries, references, radius, rows: int):
+  """A function that codes the pairs of `rows` queries from a given one on."""
+  doubt = 1e-12 * np.abs(radius)
+
+  def compare(start: int) -> np.ndarray:
+    gap = cdist(queries[start : start + rows], references) - radius
+    code = np.where(gap < -doubt, _INSIDE, _DOUBTFUL)
+    return np.where(gap > doubt, _OUTSIDE, code)
+
+  return compare
 
 
-def _compare_on_device(queries, references, radius):
-  """A function like `_compare_directly` that uses the matmul form."""
+def _device_comparison(queries, references, radius, rows: int):
+  """The same from the matmul form, with more doubtful pairs."""
   x, y, scale = _to_float32(queries, references)
   y = jnp.asarray(y)
-  device_radius = jnp.asarray(np.maximum(radius, 0) * scale, jnp.float32)
+  radius = jnp.asarray(np.maximum(radius, 0) * scale, jnp.float32)
 
-  def compare(queries, references, radius, rows: slice) -> np.ndarray:
-    block = x[rows]
-    missing = (rows.stop - rows.start) - len(block)
-    padded = np.pad(block, ((0, missing), (0, 0)))
-    code = _compare(jnp.asarray(padded), y, device_radius)
-    return np.asarray(code)[: len(block)]
+  def compare(start: int) -> np.ndarray:
+    block = x[start : start + rows]
+    padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
+    return np.asarray(_compare(jnp.asarray(padded), y, radius))[: len(block)]
 
   return compare
 
@@ -279,8 +282,8 @@ def _compare(x, y, radius):
   eps = float(np.finfo(np.float32).eps)
   with jax.default_matmul_precision('float32'):
     dot = jnp.dot(x, y.T)
-  norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)
-  squared_radius = jnp.square(radius)
+  norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)[None]
+  squared_radius = jnp.square(radius)[None]
   error = (x.shape[1] + 16) * eps * norms + 8 * eps * squared_radius
   gap = norms - 2 * dot - squared_radius
   code = jnp.where(gap < -error, _INSIDE, _DOUBTFUL)

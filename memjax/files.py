@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -34,6 +34,6 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], object]) -> None:
     ) from error
 
 
-def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
+def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
   """Writes an .npz file atomically."""
   write_atomically(path, lambda file: np.savez(file, **arrays))

@@ -18,11 +18,7 @@ from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
 
-__all__ = [
-  'METRICS',
-  'Neighbors',
-  'nearest_neighbors',
-]
+__all__ = ['METRICS', 'Neighbors', 'nearest_neighbors']
 
 METRICS = ('euclidean', 'cosine')
 
@@ -171,7 +167,7 @@ def make_plan(
 def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   """The search for one plan; see `nearest_neighbors`."""
   queries, references, scale = _prepare(queries, references, metric)
-  centre = references.mean(axis=0)
+  centre = references.mean(axis=0, keepdims=True)
   blocks = _reference_blocks(references - centre, plan)
   # The reference that a query may not have: itself, or none.
   number = jnp.arange(len(queries))
@@ -229,24 +225,16 @@ def _unit(x, side: int):
   return jnp.concatenate([x, extra[side], extra[1 - side]], axis=1)
 
 
-class _Blocks(NamedTuple):
-  """References in blocks, centred, with what the lower bound needs."""
-
-  points: Float[jax.Array, 'blocks rows d']
-  squared_norm: Float[jax.Array, 'blocks rows']  # inf for padding
-  start: Int[jax.Array, ' blocks']
-
-
-def _reference_blocks(centred, plan: Plan) -> _Blocks:
+def _reference_blocks(centred, plan: Plan):
+  """Points, shrunken squared norms (inf for padding) and start of blocks."""
   rows = plan.group * plan.lanes
   padding = plan.num_blocks * rows - len(centred)
-  shrink = _shrink(centred.shape[1])
-  squared_norm = shrink * jnp.square(centred).sum(axis=1)
-  return _Blocks(
-    jnp.pad(centred, ((0, padding), (0, 0))).reshape(plan.num_blocks, rows, -1),
-    jnp.pad(squared_norm, (0, padding), constant_values=jnp.inf).reshape(
-      plan.num_blocks, rows
-    ),
+  squared_norm = _shrink(centred.shape[1]) * jnp.square(centred).sum(axis=1)
+  points = jnp.pad(centred, ((0, padding), (0, 0)))
+  squared_norm = jnp.pad(squared_norm, (0, padding), constant_values=jnp.inf)
+  return (
+    points.reshape(plan.num_blocks, rows, -1),
+    squared_norm.reshape(plan.num_blocks, rows),
     rows * jnp.arange(plan.num_blocks),
   )
 
@@ -263,7 +251,7 @@ def _shrink(num_features: int) -> float:
   return 1 - (num_features + 16) * _EPS
 
 
-def _nominate(x, own, blocks: _Blocks, exclude_self: bool, plan: Plan):
+def _nominate(x, own, blocks, exclude_self: bool, plan: Plan):
   """Candidates, and a lower bound on |x − y|² of all other references.
 
   Returns bound [q] and index [q, num_kept · group], some of them padding.
@@ -279,7 +267,7 @@ def _nominate(x, own, blocks: _Blocks, exclude_self: bool, plan: Plan):
       lower = squared_norm[None, part] - 2 * dot[:, part]
       if exclude_self:
         index = start + first + jnp.arange(plan.lanes)
-        lower = jnp.where(index == own[:, None], jnp.inf, lower)
+        lower = jnp.where(index[None] == own[:, None], jnp.inf, lower)
       minima = lower if minima is None else jnp.minimum(minima, lower)
     return minima
 
@@ -345,7 +333,7 @@ def _compare_with_all(
     # The padding of `rows` is row 0, whose result is right either way.
     rows = jnp.nonzero(~is_proven, size=plan.fallback_block, fill_value=0)[0]
     squared = jnp.square(x[rows][:, None] - references[None]).sum(axis=2)
-    is_self = jnp.arange(len(references)) == own[rows][:, None]
+    is_self = jnp.arange(len(references))[None] == own[rows][:, None]
     _, index = lax.top_k(-jnp.where(is_self, jnp.inf, squared), plan.k)
     # The same sum as everywhere else: a distance does not depend on the way
     # it was found.

@@ -20,6 +20,8 @@ from memjax.analysis.page import format_number
 
 __all__ = ['Axes', 'Figure']
 
+Style = dict[str, Any]
+
 # Okabe and Ito's colours stay apart for colour-blind readers; whatever must be
 # told apart differs in shape or line style as well.
 BLUE, LIGHT_BLUE, VERMILION = '#0072b2', '#8fc1de', '#d55e00'
@@ -87,19 +89,22 @@ def band(ax: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
 
 def ticks(ax: Axes, x: np.ndarray, label: str) -> None:
   """Marks values on the x-axis, whatever the scale of the other."""
-  style = {'color': VERMILION, 'ls': '', 'marker': '|', 'ms': 9}
-  style['transform'] = ax.get_xaxis_transform()
-  ax.plot(x, np.full(x.shape, 0.025), label=label, **style)
+  style: Style = {'color': VERMILION, 'ls': '', 'marker': '|', 'ms': 9}
+  place = ax.get_xaxis_transform()
+  height = np.full(x.shape, 0.025)
+  ax.plot(x, height, label=label, transform=place, **style)
 
 
 def density(ax: Axes, points: np.ndarray) -> None:
   """Shows how many of the points [k, 2] lie where."""
-  style = {'gridsize': 45, 'bins': 'log', 'cmap': 'Blues', 'mincnt': 1}
+  style: Style = {'gridsize': 45, 'bins': 'log', 'cmap': 'Blues', 'mincnt': 1}
   cells = ax.hexbin(*points.T, lw=0, rasterized=True, **style)
   ax.figure.colorbar(cells, ax=ax, label='items per cell', pad=0.02)
 
 
-def image(figure: Figure, box: Sequence[float], pixels: np.ndarray) -> Axes:
+def image(
+  figure: Figure, box: tuple[float, float, float, float], pixels: np.ndarray
+) -> Axes:
   """Shows bytes [h, w, c] with a dark border in a box, grey if c = 1."""
   ax = figure.add_axes(box, xticks=[], yticks=[])
   # Pixels stay squares if they are few; many would alias when made smaller.
@@ -163,7 +168,14 @@ def quantiles_of(rows: Iterable, levels: Sequence[float]) -> np.ndarray:
   """[rows, levels] quantiles of each row's finite values; NaN without any."""
   kept = [finite(row) for row in rows]
   none = np.full(len(levels), np.nan)
-  return np.stack([np.quantile(k, levels) if k.size else none for k in kept])
+  found = [np.quantile(k, levels) if k.size else none for k in kept]
+  return np.reshape(found, (len(kept), len(levels)))
+
+
+def mean_quantile(rows: Iterable, level: float) -> float:
+  """The quantile of each row, on average; NaN without finite values."""
+  found = finite(quantiles_of(rows, [level]))
+  return float(found.mean()) if found.size else np.nan
 
 
 def robust_range(

@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 
 from memjax import validate
 from memjax.analysis import drawing
-from memjax.analysis.drawing import Figure, check_shape, count_of, finite
+from memjax.analysis.drawing import Figure, Style, check_shape, count_of, finite
 from memjax.analysis.page import format_number
 
 __all__ = [
@@ -51,9 +51,9 @@ def score_distribution(
   edges = np.linspace(*ends, 2 + 2 * int(np.clip(kept.size**0.5, 5, 30)))
   top = np.quantile(kept, 0.95)
   headline = f'One item in 20 scores above {format_number(top, "nats")}'
+  # As the test has it: the quantile of each permutation, on average.
+  null_top = drawing.mean_quantile(null, 0.95)
   if pooled.size:
-    # As the test has it: the quantile of each permutation, on average.
-    null_top = finite(drawing.quantiles_of(null, [0.95])).mean()
     headline += f'; with shuffled folds, above {format_number(null_top)}'
   notes = drawing.note_missing(score), drawing.note_beyond(kept, ends)
   figure, (ax,) = drawing.start(3.7, headline, *notes)
@@ -147,7 +147,7 @@ def loss_curves(
     columns = [kept for kept in map(finite, loss.T) if kept.size]
     if not columns:
       continue
-    style = {'color': color, 'ls': dashes, 'lw': 2}
+    style: Style = {'color': color, 'ls': dashes, 'lw': 2}
     style['marker'] = 'o' if len(epoch) == 1 else None
     label = f'{name}: mean of {count_of(len(loss), "model")}'
     ax.plot(epoch, [kept.mean() for kept in columns], label=label, **style)
@@ -177,7 +177,7 @@ def score_against_log_prob(
   raw = np.stack([log_px_in[both], score[both]], axis=1).astype(np.float64)
   across, up = map(drawing.robust_range, raw.T)
   # An item beyond the axes may be the most interesting one: keep it in sight.
-  points = np.clip(raw, *zip(across, up, strict=True))
+  points = np.clip(raw, *np.transpose([across, up]))
   notes = [drawing.note_missing(np.where(both, score, np.nan))]
   notes.append(drawing.note_clipped(raw, points))
   figure, (ax,) = drawing.start(3.8, drawing.say_correlation(*raw.T), *notes)
@@ -188,8 +188,8 @@ def score_against_log_prob(
   else:
     label = count_of(int((~found).sum()))
     label += '' if q_value is None else f' with q > {drawing.Q_LIMIT:g}'
-    look = {'s': float(np.clip(4000 / len(points), 6, 30)), 'alpha': 0.4}
-    look['color'] = drawing.BLUE
+    size = float(np.clip(4000 / len(points), 6, 30))
+    look = {'s': size, 'alpha': 0.4, 'color': drawing.BLUE}
     ax.scatter(*points[~found].T, label=label, **look, **style)
   if q_value is not None:
     look = {'marker': 'D', 's': 13, 'color': drawing.VERMILION, 'alpha': 0.75}
@@ -236,7 +236,7 @@ def item_grid(
   head = 0.05 + 0.2 * len(title.splitlines())
   down = head + pitch * -(-count // columns)
   figure = Figure(figsize=(across, down), facecolor='white')
-  style = {'color': drawing.INK, 'va': 'top', 'parse_math': False}
+  style: Style = {'color': drawing.INK, 'va': 'top', 'parse_math': False}
   look = style | {'fontsize': 10.5, 'weight': 'bold'}
   figure.text(0.04 * cell / across, 1 - 0.04 / down, title, **look)
   for k in range(count):
@@ -327,7 +327,7 @@ def score_intervals(
   note = f"Student's t over {num_repeats} repeats; not corrected for having "
   note += 'picked the highest'
   low, high = value - reach, value + reach
-  ends = drawing.robust_range(finite([low, value, high, 0 * value]), widths=2)
+  ends = drawing.robust_range(finite([low, value, high, 0 * value]), widths=2.0)
   beyond = drawing.note_beyond(value, ends, 'drawn at its edge')
   figure, (ax,) = drawing.start(1.6 + 0.2 * order.size, headline, note, beyond)
   low, value, high = np.clip((low, value, high), *ends)

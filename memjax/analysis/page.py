@@ -17,7 +17,7 @@ import re
 import string
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -52,11 +52,14 @@ _DOTS_PER_INCH = 220
 _PIXELS_PER_INCH = 120
 _PNG = b'\x89PNG\r\n\x1a\n'
 
+Number = int | float | np.integer | np.floating
 
+
+@runtime_checkable
 class Picture(Protocol):
   """What can save itself as PNG, such as a matplotlib Figure."""
 
-  def savefig(self, target: Any, **options: Any) -> None:
+  def savefig(self, target: Any, /, **options: Any) -> None:
     """Writes the picture to a binary file."""
 
 
@@ -135,7 +138,7 @@ def png(figure: Picture) -> bytes:
 
 
 def format_number(value: Any, unit: str = '', *, digits: int = 3) -> str:
-  """A number for readers: significant digits, a true minus sign, its unit.
+  r"""A number for readers: significant digits, a true minus sign, its unit.
 
   Integers are not rounded, and NaN is 'not available'.
 
@@ -162,7 +165,7 @@ def format_number(value: Any, unit: str = '', *, digits: int = 3) -> str:
   return f'{text}\xa0{unit}' if unit else text
 
 
-def format_p(p: float, floor: float = 0.0) -> str:
+def format_p(p: Number, floor: Number = 0.0) -> str:
   """A p-value that does not claim more than its test can show.
 
   Args:
@@ -175,7 +178,8 @@ def format_p(p: float, floor: float = 0.0) -> str:
   """
   if math.isnan(p):
     return 'p not available'
-  p, floor = validate.real('p', p, 0, 1), validate.real('floor', floor, 0, 1)
+  p = validate.real('p', p, 0.0, 1.0)
+  floor = validate.real('floor', floor, 0.0, 1.0)
   if p == 0 == floor or p > floor * (1 + 1e-9):
     return f'p = {format_number(p, digits=2)}'
   # Rounded up, since "at most" must stay true.
@@ -260,7 +264,7 @@ def _contents(names: Sequence[str], titles: Sequence[str]) -> str:
 def _section(name: str, section: Section) -> str:
   parts = [_prose(section.body)]
   if section.figure is not None:
-    parts.append(_figure(section))
+    parts.append(_figure(section, section.figure))
   if section.table is not None:
     parts.append(_table(section.table, section.title))
   return f"""<section id="{name}" aria-labelledby="{name}--title">
@@ -270,14 +274,13 @@ def _section(name: str, section: Section) -> str:
 """
 
 
-def _figure(section: Section) -> str:
+def _figure(section: Section, figure: Picture | bytes) -> str:
   if not section.alt.strip():
     raise ValueError(
       f'alt={section.alt!r} in section {section.title!r}: expected a text that '
       'says what the figure shows, for those who cannot see it.'
     )
-  data = section.figure
-  data = data if isinstance(data, bytes) else png(data)
+  data = figure if isinstance(figure, bytes) else png(figure)
   if not data.startswith(_PNG):
     raise ValueError(
       f'figure in section {section.title!r} begins with {data[:8]!r}: '
@@ -341,5 +344,4 @@ def _cell(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-  kinds = int | float | np.integer | np.floating
-  return isinstance(value, kinds) and not isinstance(value, bool)
+  return isinstance(value, Number) and not isinstance(value, bool)

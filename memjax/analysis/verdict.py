@@ -8,6 +8,8 @@ from memjax.analysis.memorization import Analysis, Interval
 
 __all__ = ['Verdict', 'judge']
 
+# Below this effect, in nats, a find is a small one: a factor of e = 2.7.
+_SMALL = 1.0
 # More models missing than this and what is left may be a biased selection.
 _MOST_EXCLUDED = 0.2
 Q_LIMIT = 0.05
@@ -74,22 +76,28 @@ def judge(
 
 
 def _found_headline(analysis: Analysis, kind: str, found: np.ndarray) -> str:
-  mean = analysis.mean.value
-  certainty = 'Yes' if kind == 'memorizes' else 'Possibly'
-  verb = 'memorizes' if kind == 'memorizes' else 'may memorize'
-  if found.any():
-    which = f'{int(found.sum()):,} of {found.size:,} items stand out one by one'
+  """What was found and how large it is; a small effect is called small."""
+  null = float(np.quantile(analysis.null, 0.95, axis=1).mean())
+  largest = max(analysis.mean.value, analysis.quantile_95.value - null)
+  answer = {
+    ('memorizes', True): 'Yes, but little: this kind of model memorizes',
+    ('memorizes', False): 'Yes: this kind of model memorizes',
+    ('weak', True): 'Possibly a little: this kind of model may memorize',
+    ('weak', False): 'Possibly: this kind of model may memorize',
+  }[kind, largest < _SMALL]
+  if analysis.mean.value > 0:
+    effect = (
+      'Training on an item multiplies its probability by '
+      f'{_factor(analysis.mean.value)} on average'
+    )
   else:
-    which = 'no single item stands out for certain'
-  effect = (
-    f'training on an item multiplies its probability by {_factor(mean)} on '
-    'average'
-    if mean > 0
-    else 'the highest scores are higher than chance allows'
+    effect = 'The highest scores are higher than chance allows'
+  which = (
+    f'{int(found.sum()):,} of {found.size:,} items stand out one by one'
+    if found.any()
+    else 'no single item stands out for certain'
   )
-  return f'{certainty}: this kind of model {verb}. {effect[0].upper()}' + (
-    f'{effect[1:]}; {which}.'
-  )
+  return f'{answer}. {effect}; {which}.'
 
 
 def _factor(nats: float) -> str:

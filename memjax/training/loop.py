@@ -203,7 +203,7 @@ class _Loop:
           break
         carry = self._train_epoch(group, carry, epoch, step, checkpoints)
         epoch, step = epoch + 1, 0
-    for index in np.flatnonzero(failed):
+    for index in np.flatnonzero(failed).tolist():
       in_scoring = bool(carry.in_scoring[index])
       self._note_divergence(group, index, int(failed[index]), in_scoring)
     return [int(group.models[index]) for index in np.flatnonzero(failed)]

@@ -1,0 +1,346 @@
+"""Distance ratios: ρ of a training point, and the memorized samples.
+
+Two quantities of two papers that are both called nearest-neighbour ratio. ρ
+belongs to a TRAINING point and compares its distance to validation data with
+that to samples. The memorized-sample criterion belongs to a GENERATED sample
+and compares its distance to test data with that to training data. (The ratio
+of the first to the second neighbour within one set, a third usage, is not
+here.)
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from memjax import validate
+from memjax.analysis import stats
+from memjax.distances import exact_neighbors, sample_sets
+
+__all__ = [
+  'MemorizedRates',
+  'MemorizedSamples',
+  'distance_ratio',
+  'memorized_null_rate',
+  'memorized_rates',
+  'memorized_samples',
+]
+
+Samples = Shaped[np.ndarray | jax.Array, '...'] | list
+Matrix = Float[np.ndarray, '_ _']
+
+
+class MemorizedSamples(NamedTuple):
+  """Which generated samples are far nearer to train than to test points.
+
+  Attributes:
+    is_memorized: bool [n], d_test ≥ r · d_train and d_test > 0.
+    nearest_train: int [n], row of the nearest training point.
+    d_train: [n], the distance to it.
+    d_test: [n], the distance to the nearest test point.
+    null_rate: the share of the same samples that the criterion flags with
+      train and test swapped, at equal sizes: what it flags by chance.
+    p_value: one-sided, small = more is flagged than chance would.
+  """
+
+  is_memorized: Bool[np.ndarray, ' n']
+  nearest_train: Int[np.ndarray, ' n']
+  d_train: Float[np.ndarray, ' n']
+  d_test: Float[np.ndarray, ' n']
+  null_rate: float
+  p_value: float
+
+
+class MemorizedRates(NamedTuple):
+  """Shares of flagged samples against equally many train and test points.
+
+  Attributes:
+    rate: share with d_test ≥ r · d_train.
+    swapped_rate: share with d_train ≥ r · d_test. rate − swapped_rate is the
+      excess that memorization explains.
+    size: number of training and of test points that were used.
+  """
+
+  rate: float
+  swapped_rate: float
+  size: int
+
+
+def distance_ratio(
+  train: Samples,
+  validation: Samples,
+  generated: Samples,
+  *,
+  as_published: bool = False,
+  block_size: int = 256,
+) -> Float[np.ndarray, ' n']:
+  """Compares how near validation data and samples come to a training point.
+
+    ρ_i = min_j d(x_i, V_j) / min_j d(x_i, S_j)
+
+  with x_i = `train[i]`, V = `validation`, S = `generated`, d Euclidean.
+
+  SIGN: ρ > 1 = the nearest sample is closer than the nearest validation point.
+  The larger set wins by chance: take |S| = |V|, as the paper does. Where a
+  sample coincides with x_i, ρ is inf; where a validation point does too, 1.
+
+  `as_published=True` reproduces the published script, which measures both
+  distances from the FIRST training point of each block of `block_size` instead
+  of from x_i (the neighbours themselves are right). That number is close to
+  independent of ρ; use it only to redraw the published figures.
+
+  Args:
+    train: [n, …].
+    validation: [v, …].
+    generated: [s, …].
+    as_published: reproduce the published script.
+    block_size: training points a block of that script.
+
+  Returns:
+    ρ, float64 [n].
+
+  Raises:
+    ValueError: NaN, empty sets, unequal numbers of features.
+
+  Example:
+    >>> train = np.array([[0.0], [10.0]])
+    >>> distance_ratio(train, train + 2.0, train - 1.0)
+    array([2., 2.])
+
+  Reference:
+    van den Burg and Williams (2021), eq. (6) and Figures 5, 12, 13.
+  """
+  train, validation, generated = sample_sets(
+    train=train, validation=validation, generated=generated
+  )
+  block_size = validate.integer('block_size', block_size, 1)
+  to_validation = exact_neighbors(train, validation)
+  to_samples = exact_neighbors(train, generated)
+  d_validation = to_validation.distance[:, 0]
+  d_samples = to_samples.distance[:, 0]
+  if as_published:
+    first = train[np.arange(len(train)) // block_size * block_size]
+    from_first = lambda points, near: np.linalg.norm(
+      first - points[near.index[:, 0]], axis=1
+    )
+    d_validation = from_first(validation, to_validation)
+    d_samples = from_first(generated, to_samples)
+  both_zero = (d_validation == 0) & (d_samples == 0)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return np.where(both_zero, 1.0, d_validation / d_samples)
+
+
+def memorized_samples(
+  train: Samples,
+  test: Samples,
+  generated: Samples,
+  *,
+  ratio: float = 1.5,
+  metric: str = 'euclidean',
+  num_permutations: int = 1000,
+  seed: int = 0,
+) -> MemorizedSamples:
+  """Flags samples that are r times nearer to train than to test points.
+
+    g is memorized  iff  d_test(g) ≥ r · d_train(g)  and  d_test(g) > 0,
+
+  with r = `ratio` and d_train, d_test the distances of g to the nearest of
+  `train` and of `test`. A copy of a training point (d_train = 0) is memorized
+  unless a test point is the same: then nothing tells the two apart.
+
+  A perfect generator is flagged too, 31 % of its samples in two dimensions at
+  equal sizes: always read the rate beside its null.
+
+  `null_rate` is the share flagged with train and test swapped, the larger of
+  the two subsampled to equal size. With equal sizes compare it with
+  `is_memorized.mean()`; otherwise with `memorized_rates(...).rate`, since a
+  larger training set is nearer to everything.
+
+  `p_value` relabels the pooled training and test points at random, sizes kept,
+  and counts how often at least as many samples are flagged: exact, for any
+  sizes and however the samples depend on each other, if the samples are as
+  independent of the training points as they are of the test points. A sign
+  test on single samples would be wrong here, because samples share neighbours.
+
+  Args:
+    train: [l, …].
+    test: [t, …], held-out data of the same distribution.
+    generated: [n, …].
+    ratio: r > 0, of true distances. The paper defines memorization with 2 and
+      draws its figures with 1.5; 1.5 on squared distances is r = 1.2247.
+    metric: 'euclidean' | 'cosine'.
+    num_permutations: P; no p-value is below 1/(1 + P).
+    seed: of the subsample and of the permutations.
+
+  Returns:
+    MemorizedSamples(is_memorized, nearest_train, d_train, d_test, null_rate,
+    p_value).
+
+  Raises:
+    ValueError: NaN, empty sets, unequal numbers of features, ratio ≤ 0, zero
+      vectors under 'cosine'.
+
+  Example:
+    >>> rng = np.random.default_rng(0)
+    >>> train, test = rng.normal(size=(2, 200, 8))
+    >>> result = memorized_samples(train, test, train[:50] + 0.01)
+    >>> result.is_memorized.mean(), result.null_rate, result.p_value < 0.01
+    (np.float64(1.0), 0.0, True)
+
+  Reference:
+    outliers2023 (see papers/), section 3.
+  """
+  train, test, generated = sample_sets(
+    metric, train=train, test=test, generated=generated
+  )
+  ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
+  num_permutations = validate.integer('num_permutations', num_permutations, 1)
+  near_train = exact_neighbors(generated, train, metric=metric)
+  near_test = exact_neighbors(generated, test, metric=metric)
+  d_train, d_test = near_train.distance[:, 0], near_test.distance[:, 0]
+  is_memorized = _is_memorized(d_train, d_test, ratio)
+  nulls = _relabelled_rates(
+    train, test, generated, ratio, metric, num_permutations, seed
+  )
+  return MemorizedSamples(
+    is_memorized=is_memorized,
+    nearest_train=near_train.index[:, 0],
+    d_train=d_train,
+    d_test=d_test,
+    null_rate=memorized_rates(
+      train, test, generated, ratio=ratio, metric=metric, seed=seed
+    ).swapped_rate,
+    p_value=stats.permutation_p_value(
+      float(is_memorized.mean()), nulls, alternative='greater'
+    ),
+  )
+
+
+def memorized_rates(
+  train: Samples,
+  test: Samples,
+  generated: Samples,
+  *,
+  ratio: float = 1.5,
+  metric: str = 'euclidean',
+  seed: int = 0,
+) -> MemorizedRates:
+  """The memorized share of samples, and its null, at equal set sizes.
+
+  Args:
+    train: [l, …].
+    test: [t, …].
+    generated: [n, …].
+    ratio: r, as for `memorized_samples`.
+    metric: 'euclidean' | 'cosine'.
+    seed: of the subsample of the larger of train and test.
+
+  Returns:
+    MemorizedRates(rate, swapped_rate, size).
+
+  Raises:
+    ValueError: as `memorized_samples`.
+
+  Example:
+    >>> rng = np.random.default_rng(0)
+    >>> train, test, generated = rng.normal(size=(3, 500, 2))
+    >>> rates = memorized_rates(train, test, generated)
+    >>> bool(abs(rates.rate - rates.swapped_rate) < 0.1)
+    True
+  """
+  train, test, generated = sample_sets(
+    metric, train=train, test=test, generated=generated
+  )
+  ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
+  rng = np.random.default_rng(validate.integer('seed', seed, 0))
+  size = min(len(train), len(test))
+  d_train, d_test = (
+    exact_neighbors(
+      generated, _subsample(points, size, rng), metric=metric
+    ).distance[:, 0]
+    for points in (train, test)
+  )
+  return MemorizedRates(
+    rate=float(_is_memorized(d_train, d_test, ratio).mean()),
+    swapped_rate=float(_is_memorized(d_test, d_train, ratio).mean()),
+    size=size,
+  )
+
+
+def memorized_null_rate(
+  ratio: float, dimension: float, *, size_ratio: float = 1.0
+) -> float:
+  """The share of a perfect generator's samples that the criterion flags.
+
+    P(d_test ≥ r · d_train) = 1 / (1 + ρ r^D),
+
+  with r = `ratio`, D = `dimension` and ρ = `size_ratio` = test points per
+  training point. It holds where the points are locally Poisson with intrinsic
+  dimension D, which for real data is not known: a line to draw, while the null
+  of `memorized_samples` needs no such assumption.
+
+  Args:
+    ratio: r > 0.
+    dimension: D ≥ 0, the intrinsic dimension.
+    size_ratio: ρ > 0.
+
+  Returns:
+    A share in (0, 1).
+
+  Example:
+    >>> round(memorized_null_rate(1.5, 2), 3)
+    0.308
+  """
+  ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
+  dimension = validate.real('dimension', dimension, 0.0)
+  size_ratio = validate.real('size_ratio', size_ratio, 0.0, np.inf, strict=True)
+  return 1.0 / (1.0 + size_ratio * ratio**dimension)
+
+
+def _is_memorized(
+  d_train: Float[np.ndarray, '...'], d_test: Float[np.ndarray, '...'], ratio
+) -> Bool[np.ndarray, '...']:
+  return (d_test >= ratio * d_train) & (d_test > 0)
+
+
+def _subsample(points: Matrix, size: int, rng: np.random.Generator) -> Matrix:
+  if len(points) == size:
+    return points
+  return points[np.sort(rng.choice(len(points), size, replace=False))]
+
+
+def _relabelled_rates(
+  train, test, generated, ratio, metric, num_permutations: int, seed: int
+) -> Float[np.ndarray, ' p']:
+  """Memorized shares under random labels of the pooled train and test points.
+
+  One search finds each sample's nearest pooled points. The first of either
+  label among them gives its two distances under any labeling. There are enough
+  of them that both labels occur in all but one of 10,000 samples; where the
+  test label does not, the sample counts as flagged, which can only raise p.
+  """
+  pooled = np.concatenate([train, test])
+  rarer = min(len(train), len(test)) / len(pooled)
+  depth = int(np.ceil(np.log(1e-4) / np.log1p(-rarer)))
+  near = exact_neighbors(
+    generated, pooled, metric=metric, k=min(len(pooled), max(depth, 2), 64)
+  )
+  rng = np.random.default_rng(seed)
+  is_train = np.arange(len(pooled)) < len(train)
+  rates = np.empty(num_permutations)
+  for b in range(num_permutations):
+    label = rng.permutation(is_train)[near.index]
+    d_train = _first_distance(near.distance, label)
+    d_test = _first_distance(near.distance, ~label)
+    rates[b] = _is_memorized(d_train, d_test, ratio).mean()
+  return rates
+
+
+def _first_distance(
+  distance: Float[np.ndarray, 'n k'], is_label: Bool[np.ndarray, 'n k']
+) -> Float[np.ndarray, ' n']:
+  """The distance to the nearest point with the label; inf if there is none."""
+  first = is_label.argmax(axis=1)
+  rows = np.arange(len(distance))
+  return np.where(is_label[rows, first], distance[rows, first], np.inf)
