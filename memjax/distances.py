@@ -186,12 +186,20 @@ def _direct_neighbors(queries, references, k, exclude_self) -> np.ndarray:
 
 def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
   """Columns of the k smallest of each row in order; ties to the lower one."""
-  if k > 8:
-    return np.argsort(distance, axis=1, kind='stable')[:, :k]
+  if k <= 8:
+    index = np.empty((len(distance), k), np.int64)
+    for column in range(k):
+      index[:, column] = distance.argmin(axis=1)
+      distance[np.arange(len(distance)), index[:, column]] = np.inf
+    return index
+  limit = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]
+  is_candidate = distance <= limit
   index = np.empty((len(distance), k), np.int64)
-  for column in range(k):
-    index[:, column] = distance.argmin(axis=1)
-    distance[np.arange(len(distance)), index[:, column]] = np.inf
+  # A row has more than k candidates if several tie for the last place.
+  for row, candidates in enumerate(is_candidate):
+    columns = np.flatnonzero(candidates)
+    order = np.argsort(distance[row, columns], kind='stable')[:k]
+    index[row] = columns[order]
   return index
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Int, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -72,22 +73,24 @@ def duplicate_threshold(
 ) -> float:
   """The distance below which `x` should hold no pair by chance.
 
-  With r₁ ≤ r₂ the leave-one-out distances of an item to its two nearest
-  others and med the median over items, locally uniform points of intrinsic
-  dimension D have P(r₁ < c·med r₁) ≈ ln 2 · c^D for small c. The rule is
+  With r_{k,i} the Euclidean leave-one-out distance of item i to its k-th
+  nearest other, locally uniform points of intrinsic dimension D have about
+  (k − 1)(t/r_{k,i})^D others within a small distance t of item i. The rule sets
+  the sum over items to α = `expected_pairs`, with k = 10 and j = 5:
 
-    t = c · med r₁,   c = min(¼, (α / (n ln 2))^{1/D}),
-    D = ln 2 / ln med(r₂/r₁),
+    t = (α / Σ_i (k − 1) r_{k,i}^{−D})^{1/D},  at most ¼ med_i r_{k,i},
+    D = (ψ(k) − ψ(j)) / mean_i log(r_{k,i}/r_{j,i}),  ψ the digamma function.
 
-  with α = `expected_pairs` the number of items expected to lie that close to
-  another by chance, where density is typical. Medians make it blind to the
-  near-duplicates themselves as long as less than half of the items have one;
-  if half have exact copies, t = 0 and only exact copies count.
+  (For 'cosine' these are distances of the unit vectors, and the result is ½t².)
+  Dense regions dominate the sum, so they raise no false alarm; the limit of ¼
+  keeps 'near-duplicate' from meaning 'rather close' in high dimensions. Groups
+  of up to 5 near-duplicates leave the rule unmoved. More than 10 exact copies
+  of an item make t = 0: then only exact copies count, unless you pass a t.
 
   Args:
     x: [n, …], at least 3 items.
     metric: 'euclidean' | 'cosine'.
-    expected_pairs: α > 0.
+    expected_pairs: α > 0, how many items may lie so close to another by chance.
 
   Returns:
     t, in units of the metric.
@@ -101,8 +104,8 @@ def duplicate_threshold(
     True
 
   Reference:
-    The estimate of D: Facco et al. (2017), Estimating the intrinsic dimension
-    of datasets by a minimal neighborhood information.
+    The estimate of D from two neighbours: Facco et al. (2017), here with
+    farther ones, which duplicates do not reach.
   """
   (points,) = sample_sets(metric, x=x)
   expected_pairs = validate.real(
@@ -110,20 +113,36 @@ def duplicate_threshold(
   )
   if len(points) < 3:
     raise ValueError(f'x has {len(points)} items: expected 3 or more.')
+  k = min(10, len(points) - 1)
   near = exact_neighbors(
-    points, points, metric=metric, k=2, exclude_self=True
+    points, points, metric=metric, k=k, exclude_self=True
   ).distance
-  chance = expected_pairs / (len(points) * np.log(2))
-  exponent = _inverse_dimension(near)
-  return float(min(0.25, chance**exponent) * np.median(near[:, 0]))
+  if metric == 'cosine':
+    near = np.sqrt(2 * near)
+  threshold = _threshold(near[:, k // 2 - 1], near[:, -1], k, expected_pairs)
+  return threshold**2 / 2 if metric == 'cosine' else threshold
 
 
-def _inverse_dimension(near: Float[np.ndarray, 'n 2']) -> float:
-  """1/D from the ratios of the second to the first distance."""
-  near = near[near[:, 0] > 0]
-  if not len(near):
-    return 1.0
-  return float(np.log2(np.median(near[:, 1] / near[:, 0])))
+def _threshold(
+  nearer: Float[np.ndarray, ' n'],
+  farther: Float[np.ndarray, ' n'],
+  k: int,
+  expected_pairs: float,
+) -> float:
+  """The rule, from the distances to the neighbours k // 2 and k."""
+  if not farther.all():
+    return 0.0
+  # More than k // 2 exact copies say nothing about the dimension.
+  ratio = farther[nearer > 0] / nearer[nearer > 0]
+  growth = np.log(ratio).mean() if len(ratio) else 0.0
+  digamma = scipy.special.digamma
+  # The bound serves points at equal distances, such as the unit vectors.
+  dimension = (digamma(k) - digamma(k // 2)) / max(growth, 1e-3)
+  log_rate = scipy.special.logsumexp(
+    np.log(max(1, k - 1)) - dimension * np.log(farther)
+  )
+  threshold = np.exp((np.log(expected_pairs) - log_rate) / dimension)
+  return float(min(threshold, np.median(farther) / 4))
 
 
 def _join(

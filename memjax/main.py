@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import pathlib
+import runpy
 import sys
 from collections.abc import Sequence
 
@@ -92,10 +93,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _unchanged(path: str) -> str:
   name, _, variant = path.partition(':')
-  spec = importlib.util.spec_from_file_location('config', name)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant) if variant else module.get_config()
+  get_config = runpy.run_path(name)['get_config']
+  config = get_config(variant) if variant else get_config()
   return json.dumps(config.to_dict(), sort_keys=True)
 
 

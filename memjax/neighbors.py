@@ -87,10 +87,6 @@ def nearest_neighbors(
     >>> near = nearest_neighbors(np.array([[1.25]]), grid, k=2)
     >>> near.distance.tolist(), near.index.tolist()
     ([[0.25, 0.75]], [[1, 2]])
-
-  Reference:
-    The error bound of a dot product summed in any order: Higham, Accuracy and
-    Stability of Numerical Algorithms (2002), section 3.1.
   """
   validate.one_of('metric', metric, METRICS)
   num_queries, num_references = len(queries), len(references)
@@ -140,25 +136,25 @@ def make_plan(
 ) -> Plan:
   """Chooses block sizes; `slack` more groups than neighbours are kept."""
   num_references, num_features = references_shape
-  num_kept = k + slack
+  num_features = max(1, num_features)
+  divide = lambda number, size: max(1, -(-number // size))
   if group is None:
     # Large groups make the selection cheap, small ones the refinement: the
     # sum num_references / group + num_kept · group · num_features is least at
     # about the square root of their ratio.
-    ratio = 4 * num_references / (num_kept * max(1, num_features))
+    ratio = 4 * num_references / ((k + slack) * num_features)
     group = 2 ** round(min(5, max(0, math.log2(ratio) / 2)))
-  num_blocks = max(1, -(-num_references // reference_block))
-  lanes = max(1, -(-num_references // (num_blocks * group)))
-  num_query_blocks = max(1, -(-num_queries // query_block))
-  num_kept = min(num_kept, num_blocks * lanes)
+  num_blocks = divide(num_references, reference_block)
+  lanes = divide(num_references, num_blocks * group)
+  num_kept = min(k + slack, num_blocks * lanes)
   return Plan(
     k=k,
     num_kept=num_kept,
     group=group,
     lanes=lanes,
     num_blocks=num_blocks,
-    query_block=max(1, -(-num_queries // num_query_blocks)),
-    refine_block=max(1, 2**21 // (num_kept * group * max(1, num_features))),
+    query_block=divide(num_queries, divide(num_queries, query_block)),
+    refine_block=max(1, 2**21 // (num_kept * group * num_features)),
     fallback_block=fallback_block,
   )
 
@@ -176,7 +172,11 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   def search_block(rows):
     x, own = rows
     bound, candidates = _nominate(x - centre, own, blocks, exclude_self, plan)
-    near = _refine(x, own, candidates, references, plan)
+    near = _map_blocks(
+      lambda rows: _refine(*rows, references, plan.k),
+      (x, own, candidates),
+      plan.refine_block,
+    )
     # No reference that was left out is nearer than `bound`, and its computed
     # direct distance could be smaller by the error of that sum at most. A
     # strict comparison leaves exact ties, hence their order, to the fallback.
@@ -243,19 +243,17 @@ def _shrink(num_features: int) -> float:
   """The factor on |x|² + |y|² that makes the matmul form a lower bound.
 
   A dot product of d terms, summed in any order, is wrong by at most d·u·|x||y|
-  ≤ ½ d·u·(|x|² + |y|²), with u = ½ eps; so are both squared norms. Together:
-  d·eps·(|x|² + |y|²). Centring rounds x and y, by 2·eps·(|x|² + |y|²) in all,
-  and so did a conversion from float64; the additions add a few eps. A matmul
-  in six bfloat16 passes (TPU) is off by less than another 4·eps.
+  ≤ ½ d·u·(|x|² + |y|²), with u = ½ eps (Higham 2002, section 3.1), and so are
+  both squared norms: together d·eps·(|x|² + |y|²). Centring rounds x and y, by
+  2·eps·(|x|² + |y|²) in all, and so did a conversion from float64; the
+  additions add a few eps. A matmul in six bfloat16 passes (TPU) is off by less
+  than another 4·eps.
   """
   return 1 - (num_features + 16) * _EPS
 
 
 def _nominate(x, own, blocks, exclude_self: bool, plan: Plan):
-  """Candidates, and a lower bound on |x − y|² of all other references.
-
-  Returns bound [q] and index [q, num_kept · group], some of them padding.
-  """
+  """A lower bound [q] on |x − y|² of all references but candidates [q, c]."""
 
   def group_minima(block):
     points, squared_norm, start = block
@@ -283,29 +281,21 @@ def _nominate(x, own, blocks, exclude_self: bool, plan: Plan):
   )
   block, lane = jnp.divmod(group[:, : plan.num_kept], plan.lanes)
   first = block * plan.group * plan.lanes + lane
-  index = first[:, :, None] + plan.lanes * jnp.arange(plan.group)
+  index = first[..., None] + plan.lanes * jnp.arange(plan.group)[None, None]
   return -lowest[:, -1], index.reshape(len(x), plan.num_kept * plan.group)
 
 
-def _refine(x, own, candidates, references, plan: Plan) -> Neighbors:
-  """The k nearest among the candidates, by direct differences, squared."""
+def _refine(x, own, candidates, references, k: int) -> Neighbors:
+  """The k nearest among the candidates, by direct differences, squared.
 
-  def refine_rows(rows):
-    x, own, candidates = rows
-    squared = _direct(x, own, candidates, references)
-    return _smallest(squared, candidates, plan.k)
-
-  return _map_blocks(refine_rows, (x, own, candidates), plan.refine_block)
-
-
-def _direct(x, own, index, references):
-  """|x − y|² of every row of x and its references; inf for none and self."""
+  Every reported distance is this sum, however its reference was found.
+  """
   num_references = len(references)
-  clipped = jnp.minimum(index, num_references - 1)
+  clipped = jnp.minimum(candidates, num_references - 1)
   y = references.at[clipped].get(mode='promise_in_bounds')
   squared = jnp.square(x[:, None] - y).sum(axis=2)
-  is_none = (index >= num_references) | (index == own[:, None])
-  return jnp.where(is_none, jnp.inf, squared)
+  is_none = (candidates >= num_references) | (candidates == own[:, None])
+  return _smallest(jnp.where(is_none, jnp.inf, squared), candidates, k)
 
 
 def _smallest(squared, index, k: int) -> Neighbors:
@@ -313,8 +303,7 @@ def _smallest(squared, index, k: int) -> Neighbors:
 
   def take(squared, _):
     least = squared.min(axis=1, keepdims=True)
-    is_least = squared == least
-    chosen = jnp.where(is_least, index, np.iinfo(np.int32).max)
+    chosen = jnp.where(squared == least, index, np.iinfo(np.int32).max)
     chosen = chosen.min(axis=1, keepdims=True)
     rest = jnp.where(index == chosen, jnp.inf, squared)
     return rest, (least[:, 0], chosen[:, 0])
@@ -335,10 +324,7 @@ def _compare_with_all(
     squared = jnp.square(x[rows][:, None] - references[None]).sum(axis=2)
     is_self = jnp.arange(len(references))[None] == own[rows][:, None]
     _, index = lax.top_k(-jnp.where(is_self, jnp.inf, squared), plan.k)
-    # The same sum as everywhere else: a distance does not depend on the way
-    # it was found.
-    squared = _direct(x[rows], own[rows], index, references)
-    found = _smallest(squared, index, plan.k)
+    found = _refine(x[rows], own[rows], index, references, plan.k)
     return is_proven.at[rows].set(True), Neighbors(
       near.distance.at[rows].set(found.distance),
       near.index.at[rows].set(found.index),

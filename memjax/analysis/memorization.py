@@ -99,7 +99,7 @@ def analyze(
   Raises:
     ValueError: if no item is both held out and trained on.
   """
-  is_scored = held_out.any(axis=0) & ~held_out.all(axis=0)
+  is_scored = np.asarray(held_out.any(axis=0) & ~held_out.all(axis=0))
   if not is_scored.any():
     raise ValueError(
       'No item is both held out by one of the remaining '
@@ -132,7 +132,13 @@ def analyze(
   spread = lambda values: _spread(values, is_scored)
   return Analysis(
     scores=MemorizationScores(*map(spread, by_epoch[-1])),
-    test=MemorizationTest(*map(spread, test[:4]), test.global_p_value),
+    test=MemorizationTest(
+      p_value=spread(test.p_value),
+      q_value=spread(test.q_value),
+      null_mean=spread(test.null_mean),
+      null_std=spread(test.null_std),
+      global_p_value=test.global_p_value,
+    ),
     published=spread(memorization_score(last, held_out, **paper).score),
     published_null_mean=float(
       null_scores(last, held_out, groups=groups, **paper, **nulls).mean()

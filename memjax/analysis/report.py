@@ -64,14 +64,9 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
   )
   _write_arrays(workdir, study, analysis)
   _write_csv(workdir / 'scores.csv', study, analysis)
-  pictures = _sections(study, analysis, verdict)
-  for section in pictures:
-    if section.figure is not None:
-      name = section.title.lower().replace(' ', '_') + '.png'
-      content = page.png(section.figure)
-      files.write_atomically(
-        workdir / 'figures' / name, lambda file, c=content: file.write(c)
-      )
+  sections = [
+    _write_figure(workdir, section) for section in _sections(study, analysis)
+  ]
   record = json.loads((workdir / 'config.json').read_text())
   run_folder.write_json(
     workdir / 'report.json',
@@ -86,10 +81,22 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
       **record,
     },
   )
-  text = page.render(_page(study, analysis, verdict, pictures, record))
+  text = page.render(_page(study, analysis, verdict, sections, record))
   files.write_atomically(
     workdir / 'report.html', lambda file: file.write(text.encode())
   )
+
+
+def _write_figure(workdir: pathlib.Path, section: page.Section) -> page.Section:
+  """Draws a section's figure once, for its own file and for the page."""
+  if section.figure is None or isinstance(section.figure, bytes):
+    return section
+  content = page.png(section.figure)
+  name = section.title.lower().replace(' ', '_') + '.png'
+  files.write_atomically(
+    workdir / 'figures' / name, lambda file: file.write(content)
+  )
+  return section._replace(figure=content)
 
 
 def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:
@@ -269,9 +276,7 @@ def _interval_text(interval) -> str:
   return f'95 % interval {low} to {high}'
 
 
-def _sections(
-  study: Study, analysis: Analysis, verdict: Verdict
-) -> list[page.Section]:
+def _sections(study: Study, analysis: Analysis) -> list[page.Section]:
   """The pictures, in the order in which a reader asks."""
   q_value = analysis.test.q_value
   score = analysis.scores.score
@@ -290,7 +295,7 @@ def _sections(
       page.Section(
         'How sure of the highest scores',
         figure=figures.score_intervals(
-          score, analysis.scores.std_err, analysis.num_repeats
+          score, analysis.scores.std_err, analysis.num_repeats, ids=study.ids
         ),
         alt='The twenty highest scores with their 95 % intervals.',
         caption='Intervals come from repeating the whole experiment with other '
@@ -298,6 +303,8 @@ def _sections(
         'partly high by luck: expect them to be lower in a new experiment.',
       )
     )
+  if study.labels is not None and len(np.unique(study.labels)) > 1:
+    sections.append(_class_section(study, analysis))
   if len(analysis.epochs) > 1:
     sections.append(_epoch_section(analysis))
   if study.losses is not None:
@@ -325,6 +332,21 @@ def _sections(
     )
   )
   return sections
+
+
+def _class_section(study: Study, analysis: Analysis) -> page.Section:
+  is_scored = analysis.is_scored
+  return page.Section(
+    'Scores by class',
+    figure=figures.score_by_class(
+      np.asarray(study.labels)[is_scored],
+      analysis.scores.score[is_scored],
+      analysis.null,
+    ),
+    alt='Spread of the scores within each class, over that of the null.',
+    caption='Classes differ in how much their items vary, and so in how much '
+    'a model gains by remembering them.',
+  )
 
 
 def _epoch_section(analysis: Analysis) -> page.Section:

@@ -10,10 +10,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from memjax import validate
 from memjax.models import layers, likelihoods
 from memjax.models.base import DiagonalGaussian, Variables
+from memjax.models.dcvae import ConvDecoder, ConvEncoder, Gaussian
 
-__all__ = ['VAE', 'bernoulli_mlp_vae', 'kl_divergence']
+__all__ = [
+  'VAE',
+  'bernoulli_mlp_vae',
+  'constant_gaussian_dcvae',
+  'diagonal_gaussian_dcvae',
+  'kl_divergence',
+]
 
 
 @runtime_checkable
@@ -28,12 +36,18 @@ class Likelihood(Protocol):
     """The mean image."""
     ...
 
+  def sample(self, output: Any, key: jax.Array) -> Float[Array, 'h w c']:
+    """Draws an image."""
+    ...
+
 
 @dataclasses.dataclass(frozen=True)
 class VAE:
   """An encoder and a decoder network with the likelihood that joins them.
 
-  Implements `memjax.models.base.LatentVariableModel`.
+  Implements `memjax.models.base.LatentVariableModel`. Both networks are called
+  as (inputs, mask=mask) in training, when batch statistics are those of the
+  real items, and as (inputs) in eval mode, when they are the running ones.
 
   Attributes:
     encoder: maps images [b, h, w, c] to a DiagonalGaussian over latents.
@@ -125,6 +139,12 @@ class VAE:
     """The mean of p(x | z) for one latent."""
     return self.likelihood.mean(self._decoder_output(variables, z))
 
+  def sample(
+    self, variables: Variables, z: Float[Array, ' latent'], key: jax.Array
+  ) -> Float[Array, 'h w c']:
+    """Draws x ~ p(x | z) for one latent."""
+    return self.likelihood.sample(self._decoder_output(variables, z), key)
+
   def _decoder_output(self, variables: Variables, z: Float[Array, ' latent']):
     output = self.decoder.apply(_subtree(variables, 'decoder'), z[None])
     return jax.tree.map(lambda leaf: leaf[0], output)
@@ -203,6 +223,11 @@ class Bernoulli(NamedTuple):
     """Probability of one, a pixel."""
     return nn.sigmoid(output)
 
+  def sample(self, output, key):
+    """Draws a binary image."""
+    uniform = jax.random.uniform(key, output.shape)
+    return (uniform < nn.sigmoid(output)).astype(output.dtype)
+
 
 def bernoulli_mlp_vae(
   image_shape: Sequence[int],
@@ -229,4 +254,62 @@ def bernoulli_mlp_vae(
     likelihood=Bernoulli(),
     image_shape=shape,
     latent_dim=latent_dim,
+  )
+
+
+def diagonal_gaussian_dcvae(
+  image_shape: Sequence[int], *, latent_dim: int = 64, num_features: int = 32
+) -> VAE:
+  """The convolutional VAE with a variance a pixel, as for CIFAR-10.
+
+  The decoder's log-variance is bounded below by −7.
+
+  Args:
+    image_shape: (h, w, c); h and w are multiples of 16.
+    latent_dim: dimensions of z.
+    num_features: channels of the widest images inside. With 32×32×3 images
+      and the defaults the model has 1,579,456 parameters.
+
+  Reference:
+    van den Burg and Williams (2021), Supplement B.2, Table 1.
+  """
+  likelihood = Gaussian(min_logvar=-7.0)
+  return _dcvae(image_shape, latent_dim, num_features, likelihood, False)
+
+
+def constant_gaussian_dcvae(
+  image_shape: Sequence[int], *, latent_dim: int = 32, num_features: int = 32
+) -> VAE:
+  """The convolutional VAE with one variance for all pixels, as for CelebA.
+
+  The variance is exp(`loggamma`), a parameter that starts at −2.
+
+  Args:
+    image_shape: (h, w, c); h and w are multiples of 16.
+    latent_dim: dimensions of z.
+    num_features: channels of the widest images inside. With 32×32×3 images
+      and the defaults the model has 1,479,553 parameters.
+
+  Reference:
+    van den Burg and Williams (2021), Supplement B.2, Table 1.
+  """
+  return _dcvae(image_shape, latent_dim, num_features, Gaussian(), True)
+
+
+def _dcvae(image_shape, latent_dim, num_features, likelihood, is_constant):
+  """Builds either of the two; they differ in the decoder's variance."""
+  shape = tuple(image_shape)
+  validate.integer('latent_dim', latent_dim, 1)
+  validate.integer('num_features', num_features, 1)
+  if len(shape) != 3 or shape[0] % 16 or shape[1] % 16:
+    raise ValueError(
+      f'image_shape={shape}: expected (h, w, c) with h and w multiples of 16.'
+    )
+  return VAE(
+    encoder=ConvEncoder(num_features, latent_dim),
+    decoder=ConvDecoder(num_features, shape, is_constant),
+    likelihood=likelihood,
+    image_shape=shape,
+    latent_dim=latent_dim,
+    is_convolutional=True,
   )

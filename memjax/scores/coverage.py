@@ -74,7 +74,7 @@ def precision_recall(
   Example:
     >>> points = np.arange(8.0)[:, None]
     >>> precision_recall(points, points + 0.5, k=1)
-    PrecisionRecall(precision=0.875, recall=0.875, density=1.75, coverage=1.0)
+    PrecisionRecall(precision=1.0, recall=1.0, density=1.875, coverage=1.0)
 
   Reference:
     Kynkäänniemi et al. (2019); Naeem et al. (2020).
@@ -95,11 +95,11 @@ def precision_recall(
   num_precise, num_inside, num_recalled = 0, 0, 0
   is_covered = np.zeros(len(real), bool)
   for _, inside in in_real_balls:
-    num_precise += np.count_nonzero(inside.any(axis=1))
-    num_inside += np.count_nonzero(inside)
+    num_precise += int(inside.any(axis=1).sum())
+    num_inside += int(np.count_nonzero(inside))
     is_covered |= inside.any(axis=0)
   for _, inside in in_generated_balls:
-    num_recalled += np.count_nonzero(inside.any(axis=1))
+    num_recalled += int(inside.any(axis=1).sum())
   return PrecisionRecall(
     precision=num_precise / len(generated),
     recall=num_recalled / len(real),

@@ -167,7 +167,7 @@ def memorized_samples(
     train: [l, …].
     test: [t, …], held-out data of the same distribution.
     generated: [n, …].
-    ratio: r > 0, of true distances. The paper defines memorization with 2 and
+    ratio: r ≥ 1, of true distances. The paper defines memorization with 2 and
       draws its figures with 1.5; 1.5 on squared distances is r = 1.2247.
     metric: 'euclidean' | 'cosine'.
     num_permutations: P; no p-value is below 1/(1 + P).
@@ -178,7 +178,7 @@ def memorized_samples(
     p_value).
 
   Raises:
-    ValueError: NaN, empty sets, unequal numbers of features, ratio ≤ 0, zero
+    ValueError: NaN, empty sets, unequal numbers of features, ratio < 1, zero
       vectors under 'cosine'.
 
   Example:
@@ -194,7 +194,7 @@ def memorized_samples(
   train, test, generated = sample_sets(
     metric, train=train, test=test, generated=generated
   )
-  ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
+  ratio = validate.real('ratio', ratio, 1.0)
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
   near_train = exact_neighbors(generated, train, metric=metric)
   near_test = exact_neighbors(generated, test, metric=metric)
@@ -203,14 +203,15 @@ def memorized_samples(
   nulls = _relabelled_rates(
     train, test, generated, ratio, metric, num_permutations, seed
   )
+  rates = _equal_size_rates(
+    train, test, generated, (d_train, d_test), ratio, metric, seed
+  )
   return MemorizedSamples(
     is_memorized=is_memorized,
     nearest_train=near_train.index[:, 0],
     d_train=d_train,
     d_test=d_test,
-    null_rate=memorized_rates(
-      train, test, generated, ratio=ratio, metric=metric, seed=seed
-    ).swapped_rate,
+    null_rate=rates.swapped_rate,
     p_value=stats.permutation_p_value(
       float(is_memorized.mean()), nulls, alternative='greater'
     ),
@@ -252,19 +253,9 @@ def memorized_rates(
   train, test, generated = sample_sets(
     metric, train=train, test=test, generated=generated
   )
-  ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
-  rng = np.random.default_rng(validate.integer('seed', seed, 0))
-  size = min(len(train), len(test))
-  d_train, d_test = (
-    exact_neighbors(
-      generated, _subsample(points, size, rng), metric=metric
-    ).distance[:, 0]
-    for points in (train, test)
-  )
-  return MemorizedRates(
-    rate=float(_is_memorized(d_train, d_test, ratio).mean()),
-    swapped_rate=float(_is_memorized(d_test, d_train, ratio).mean()),
-    size=size,
+  ratio = validate.real('ratio', ratio, 1.0)
+  return _equal_size_rates(
+    train, test, generated, (None, None), ratio, metric, seed
   )
 
 
@@ -289,7 +280,7 @@ def memorized_null_rate(
     A share in (0, 1).
 
   Example:
-    >>> round(memorized_null_rate(1.5, 2), 3)
+    >>> round(memorized_null_rate(1.5, 2.0), 3)
     0.308
   """
   ratio = validate.real('ratio', ratio, 0.0, np.inf, strict=True)
@@ -304,10 +295,24 @@ def _is_memorized(
   return (d_test >= ratio * d_train) & (d_test > 0)
 
 
-def _subsample(points: Matrix, size: int, rng: np.random.Generator) -> Matrix:
-  if len(points) == size:
-    return points
-  return points[np.sort(rng.choice(len(points), size, replace=False))]
+def _equal_size_rates(
+  train, test, generated, distances, ratio, metric, seed: int
+) -> MemorizedRates:
+  """Both rates; `distances` to the full sets, where known, save a search."""
+  rng = np.random.default_rng(validate.integer('seed', seed, 0))
+  size = min(len(train), len(test))
+  equal = []
+  for points, distance in zip((train, test), distances, strict=True):
+    if distance is None or len(points) > size:
+      rows = np.sort(rng.choice(len(points), size, replace=False))
+      near = exact_neighbors(generated, points[rows], metric=metric)
+      distance = near.distance[:, 0]
+    equal.append(distance)
+  return MemorizedRates(
+    rate=float(_is_memorized(*equal, ratio).mean()),
+    swapped_rate=float(_is_memorized(*equal[::-1], ratio).mean()),
+    size=size,
+  )
 
 
 def _relabelled_rates(
@@ -317,14 +322,15 @@ def _relabelled_rates(
 
   One search finds each sample's nearest pooled points. The first of either
   label among them gives its two distances under any labeling. There are enough
-  of them that both labels occur in all but one of 10,000 samples; where the
-  test label does not, the sample counts as flagged, which can only raise p.
+  of them (up to 256) that both labels occur in all but one of 10,000 samples;
+  where the test label does not, the sample counts as flagged, which can only
+  raise p.
   """
   pooled = np.concatenate([train, test])
   rarer = min(len(train), len(test)) / len(pooled)
   depth = int(np.ceil(np.log(1e-4) / np.log1p(-rarer)))
   near = exact_neighbors(
-    generated, pooled, metric=metric, k=min(len(pooled), max(depth, 2), 64)
+    generated, pooled, metric=metric, k=min(len(pooled), max(depth, 2), 256)
   )
   rng = np.random.default_rng(seed)
   is_train = np.arange(len(pooled)) < len(train)

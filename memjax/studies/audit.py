@@ -25,8 +25,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   validate.one_of('config.estimator', config.estimator, ESTIMATORS)
   validate.integer('config.num_permutations', config.num_permutations, 1)
   log_px, held_out, repeat = check_log_px(
-    _load(config, 'log_px', required=True),
-    _load(config, 'held_out', required=True),
+    _load_required(config, 'log_px'),
+    _load_required(config, 'held_out'),
     _load(config, 'repeat'),
   )
   num_items = log_px.shape[1]
@@ -63,15 +63,18 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   report.write(workdir, study, analysis)
 
 
-def _load(
-  config: ConfigDict, name: str, *, required: bool = False
-) -> np.ndarray | None:
+def _load_required(config: ConfigDict, name: str) -> np.ndarray:
+  array = _load(config, name)
+  if array is None:
+    raise ValueError(
+      f'config.{name}={config[name]!r}: expected the path of an .npy file.'
+    )
+  return array
+
+
+def _load(config: ConfigDict, name: str) -> np.ndarray | None:
   path = config[name]
   if not path:
-    if required:
-      raise ValueError(
-        f'config.{name}={path!r}: expected the path of an .npy file.'
-      )
     return None
   try:
     array = np.load(path, allow_pickle=False)

@@ -40,8 +40,9 @@ class Checkpoints:
 
   def _open(self) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(
-      self._directory,
-      preservation_policy=ocp.training.preservation_policies.LatestN(2),
+      str(self._directory),
+      # The protocol that it is declared with is narrower than what it takes.
+      preservation_policy=ocp.training.preservation_policies.LatestN(2),  # pyrefly: ignore
       cleanup_tmp_directories=True,
     )
 
@@ -99,7 +100,9 @@ class Checkpoints:
     stored = self._checkpointer.metadata(step)
     _check_shapes(stored.metadata, abstract)
     state = self._checkpointer.load(step, abstract)
-    metadata = dict(stored.custom_metadata)
+    metadata = stored.custom_metadata
+    if not isinstance(metadata, dict):
+      raise ValueError('its metadata are missing')
     if metadata.pop('digest', None) != _digest(state):
       raise ValueError('its arrays are not those that were saved')
     return Checkpoint(step, state, metadata)

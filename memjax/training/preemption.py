@@ -2,6 +2,7 @@
 
 import signal
 from types import FrameType
+from typing import Any
 
 __all__ = ['Preempted', 'StopSignal']
 
@@ -23,7 +24,7 @@ class StopSignal:
 
   def __init__(self):
     self._received: int | None = None
-    self._previous: dict[int, object] = {}
+    self._previous: dict[int, Any] = {}
 
   def __enter__(self) -> 'StopSignal':
     try:

@@ -1,0 +1,302 @@
+import functools
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax import neighbors
+from memjax.neighbors import make_plan, nearest_neighbors
+
+
+def slow_neighbors(queries, references, metric, k, exclude_self=False):
+  """All pairs in float64, one query at a time; ties to the lower index."""
+  x = np.asarray(queries, np.float32).astype(np.float64)
+  y = np.asarray(references, np.float32).astype(np.float64)
+  distance, index = np.empty((len(x), k)), np.empty((len(x), k), int)
+  for i in range(len(x)):
+    if metric == 'euclidean':
+      d = np.sqrt(((x[i] - y) ** 2).sum(axis=1))
+    else:
+      d = 1 - y @ x[i] / np.linalg.norm(y, axis=1) / np.linalg.norm(x[i])
+    if exclude_self:
+      d[i] = np.inf
+    index[i] = np.argsort(d, kind='stable')[:k]
+    distance[i] = d[index[i]]
+  return distance, index
+
+
+def assert_equal_search(near, expected, rtol=2e-6, atol=0.0):
+  np.testing.assert_array_equal(near.index, expected[1])
+  np.testing.assert_allclose(near.distance, expected[0], rtol=rtol, atol=atol)
+
+
+def normal(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize('metric', neighbors.METRICS)
+@pytest.mark.parametrize(
+  ('num_queries', 'num_references', 'num_features', 'k'),
+  [(1, 1, 1, 1), (7, 30, 3, 30), (50, 5000, 1, 2), (130, 4100, 20, 7)],
+)
+def test_search_equals_all_pairs(
+  metric, num_queries, num_references, num_features, k
+):
+  x = normal(num_queries, num_features) + 0.3
+  y = normal(num_references, num_features, seed=1) + 0.3
+  if num_features == 1 and metric == 'cosine':
+    pytest.skip('directions on a line are all alike')
+  near = nearest_neighbors(x, y, metric=metric, k=k)
+  expected = slow_neighbors(x, y, metric, k)
+  assert_equal_search(near, expected, atol=3e-7)
+
+
+@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
+@pytest.mark.parametrize('metric', neighbors.METRICS)
+def test_a_point_is_no_neighbour_of_itself(metric, wrap):
+  x = normal(700, 5)
+  x[13] = x[600]
+  search = wrap(
+    functools.partial(nearest_neighbors, metric=metric, k=3, exclude_self=True)
+  )
+  expected = slow_neighbors(x, x, metric, 3, exclude_self=True)
+  near = search(jnp.asarray(x), jnp.asarray(x))
+  assert_equal_search(near, expected, atol=3e-7)
+  assert near.index[13, 0] == 600
+  assert near.index[600, 0] == 13
+  assert near.distance[13, 0] == 0
+
+
+@pytest.mark.parametrize('metric', neighbors.METRICS)
+def test_near_duplicates_are_measured_right(metric):
+  """|x|² + |y|² − 2xy is 20 % off here: field-notes, section 5 (faiss)."""
+  rng = np.random.default_rng(0)
+  references = rng.uniform(size=(4000, 3072)).astype(np.float32)
+  own = rng.integers(0, 4000, size=60)
+  noise = 1e-3 * rng.normal(size=(60, 3072))
+  queries = (references[own] + noise).astype(np.float32)
+  near = nearest_neighbors(queries, references, metric=metric)
+  np.testing.assert_array_equal(near.index[:, 0], own)
+  x, y = queries.astype(np.float64), references[own].astype(np.float64)
+  if metric == 'cosine':
+    x, y = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (x, y))
+  expected = np.linalg.norm(x - y, axis=1)
+  if metric == 'cosine':
+    expected = expected**2 / 2
+  np.testing.assert_allclose(near.distance[:, 0], expected, rtol=1e-4)
+  if metric == 'euclidean':
+    np.testing.assert_allclose(near.distance[:, 0], expected, rtol=3e-6)
+
+
+def test_offset_data_find_their_neighbours():
+  """Mean 100, spread 0.2: faiss finds 54 % of the right neighbours."""
+  references = 100 + 0.2 * normal(3000, 64)
+  queries = 100 + 0.2 * normal(200, 64, seed=1)
+  expected = slow_neighbors(queries, references, 'euclidean', 1)
+  assert_equal_search(nearest_neighbors(queries, references), expected)
+
+
+def test_distant_clusters_fall_back_to_direct_differences():
+  """Centring does not help two clusters: the bound proves nothing there."""
+  rng = np.random.default_rng(0)
+  side = lambda n: 200 * rng.integers(0, 2, size=(n, 1)) - 100
+  references = (side(5000) + 0.2 * rng.normal(size=(5000, 32))).astype('f')
+  queries = (side(40) + 0.2 * rng.normal(size=(40, 32))).astype('f')
+  expected = slow_neighbors(queries, references, 'euclidean', 3)
+  assert_equal_search(nearest_neighbors(queries, references, k=3), expected)
+  plan = make_plan(40, references.shape, 3)
+  assert not is_proven(queries, references, plan).any()
+  # The usual case needs no second look.
+  plan = make_plan(40, (5000, 32), 3)
+  assert is_proven(normal(40, 32), normal(5000, 32, seed=1), plan).all()
+
+
+def is_proven(x, y, plan):
+  """Whether the candidates' k-th direct distance is below the bound."""
+  centre = y.mean(axis=0, keepdims=True)
+  own = jnp.full(len(x), -1)
+  blocks = neighbors._reference_blocks(jnp.asarray(y - centre), plan)
+  bound, candidates = neighbors._nominate(
+    jnp.asarray(x - centre), own, blocks, False, plan
+  )
+  near = neighbors._refine(x, own, candidates, jnp.asarray(y), plan.k)
+  return near.distance[:, -1] < bound
+
+
+@pytest.mark.parametrize('offset', [0.0, 30.0])
+@pytest.mark.parametrize('num_features', [1, 8, 700])
+def test_the_bound_is_below_every_reference_that_was_left_out(
+  num_features, offset
+):
+  """Also for outliers and clusters, whose norms differ by orders."""
+  rng = np.random.default_rng(num_features)
+  scale = 10.0 ** rng.integers(-3, 4, size=(900, 1))
+  points = offset + scale * rng.normal(size=(900, num_features))
+  points = points.astype(np.float32)
+  x, y = points[:100], points[100:]
+  plan = make_plan(100, y.shape, 2, group=2, reference_block=128)
+  centre = y.mean(axis=0, keepdims=True)
+  blocks = neighbors._reference_blocks(jnp.asarray(y - centre), plan)
+  bound, candidates = neighbors._nominate(
+    jnp.asarray(x - centre), jnp.full(100, -1), blocks, False, plan
+  )
+  x, y = x.astype(np.float64), y.astype(np.float64)
+  squared = ((x[:, None] - y[None]) ** 2).sum(axis=2)
+  for i in range(100):
+    left_out = np.setdiff1d(np.arange(len(y)), candidates[i])
+    assert squared[i, left_out].min() >= bound[i]
+
+
+def test_block_sizes_change_nothing():
+  x, y = normal(57, 6), normal(1003, 6, seed=1)
+  y[500:520] = y[3]
+  reference = nearest_neighbors(x, y, k=4)
+  for sizes in (
+    {'query_block': 10, 'reference_block': 100},
+    {'group': 16, 'slack': 0},
+    {'group': 1, 'reference_block': 7, 'fallback_block': 3},
+    {'slack': 2000, 'query_block': 1},
+  ):
+    plan = make_plan(57, y.shape, 4, **sizes)
+    near = neighbors._search(x, y, 'euclidean', False, plan)
+    np.testing.assert_array_equal(near.index, reference.index)
+    np.testing.assert_allclose(near.distance, reference.distance, rtol=1e-6)
+
+
+def test_ties_go_to_the_lowest_index():
+  y = np.tile(normal(25, 9), (40, 1))
+  order = np.random.default_rng(1).permutation(len(y))
+  near = nearest_neighbors(y[order[:100]], y[order], k=40)
+  np.testing.assert_array_equal(near.distance, np.zeros((100, 40)))
+  np.testing.assert_array_equal(near.index, np.sort(near.index, axis=1))
+  expected = [np.flatnonzero(order % 25 == o % 25) for o in order[:100]]
+  np.testing.assert_array_equal(near.index, expected)
+  integers = np.random.default_rng(2).integers(0, 3, size=(3000, 4))
+  near = nearest_neighbors(integers[:50], integers, k=5)
+  assert_equal_search(
+    near, slow_neighbors(integers[:50], integers, 'euclidean', 5)
+  )
+
+
+def test_permuted_references_give_permuted_indices():
+  x, y = normal(40, 12), normal(900, 12, seed=1)
+  order = np.random.default_rng(2).permutation(900)
+  near, again = (nearest_neighbors(x, p, k=3) for p in (y, y[order]))
+  np.testing.assert_array_equal(order[again.index], near.index)
+  np.testing.assert_array_equal(again.distance, near.distance)
+
+
+@pytest.mark.parametrize('exponent', [-100, -30, 30, 90])
+def test_any_magnitude_that_float32_holds(exponent):
+  x, y = normal(20, 7), normal(300, 7, seed=1)
+  near = nearest_neighbors(x, y, k=2)
+  scaled = nearest_neighbors(np.ldexp(x, exponent), np.ldexp(y, exponent), k=2)
+  np.testing.assert_array_equal(scaled.index, near.index)
+  np.testing.assert_array_equal(
+    np.ldexp(scaled.distance, -exponent), near.distance
+  )
+  y[17] = 1e20
+  expected = slow_neighbors(x, y, 'euclidean', 1)
+  assert_equal_search(nearest_neighbors(x, y), expected)
+
+
+def test_cosine_of_zero_and_of_scaled_vectors():
+  y = np.array([[1, 0], [0, 0], [0, 2], [-3, 0]], np.float32)
+  near = nearest_neighbors(np.zeros((1, 2)), y, metric='cosine', k=4)
+  np.testing.assert_allclose(near.distance, np.ones((1, 4)), rtol=1e-6)
+  near = nearest_neighbors(np.array([[5.0, 0.0]]), y, metric='cosine', k=4)
+  np.testing.assert_array_equal(near.index, [[0, 1, 2, 3]])
+  np.testing.assert_allclose(near.distance, [[0, 1, 1, 2]], rtol=1e-6)
+  large = nearest_neighbors(normal(9, 3) * 1e30, normal(50, 3) * 1e-30,
+                            metric='cosine', k=2)  # fmt: skip
+  small = nearest_neighbors(normal(9, 3), normal(50, 3), metric='cosine', k=2)
+  np.testing.assert_array_equal(large.index, small.index)
+
+
+def test_bad_numbers_are_passed_on_as_nan():
+  y = normal(500, 4)
+  y[100, 2] = np.nan
+  assert np.isnan(nearest_neighbors(normal(3, 4), y).distance).all()
+  x = normal(3, 4)
+  x[1, 0] = np.nan
+  distance = nearest_neighbors(x, normal(500, 4)).distance
+  assert np.isnan(distance[1]).all()
+
+
+def test_vmap_equals_a_loop():
+  x, y = normal(3, 20, 5), normal(3, 200, 5, seed=1)
+  y[1, :100] = y[1, 100:]  # ties, so that one member needs the fallback
+  search = functools.partial(nearest_neighbors, k=2)
+  near = jax.vmap(search)(x, y)
+  for i in range(3):
+    one = search(x[i], y[i])
+    np.testing.assert_array_equal(near.index[i], one.index)
+    np.testing.assert_allclose(near.distance[i], one.distance, rtol=1e-6)
+  shared = jax.vmap(search, in_axes=(0, None))(x, y[0])
+  assert shared.distance.shape == (3, 20, 2)
+
+
+def test_one_trace_for_one_shape():
+  search = jax.jit(chex.assert_max_traces(nearest_neighbors, n=1))
+  for seed in range(3):
+    search(normal(8, 3, seed=seed), normal(50, 3))
+
+
+def test_dots_are_lowered_in_full_precision():
+  text = (
+    jax.jit(nearest_neighbors).lower(normal(8, 30), normal(50, 30)).as_text()
+  )
+  dots = [line for line in text.splitlines() if 'dot_general' in line]
+  assert dots
+  assert all('HIGHEST' in line for line in dots)
+
+
+@pytest.mark.parametrize(
+  ('queries', 'references', 'k', 'limit'),
+  [
+    ((20_000, 64), (60_000, 64), 1, 1.5e9),
+    ((10_000, 2048), (50_000, 2048), 5, 4e9),
+  ],
+)
+def test_memory_is_bounded(queries, references, k, limit):
+  shapes = (jax.ShapeDtypeStruct(s, jnp.float32) for s in (queries, references))
+  search = jax.jit(functools.partial(nearest_neighbors, k=k))
+  memory = search.lower(*shapes).compile().memory_analysis()
+  assert memory.temp_size_in_bytes + memory.output_size_in_bytes < limit
+
+
+def test_no_queries():
+  near = nearest_neighbors(normal(0, 3), normal(5, 3), k=2)
+  assert near.distance.shape == near.index.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'k': 0}, r'k=0: .*\[1, 6\]'),
+    ({'k': 7}, r'k=7: .*\[1, 6\]'),
+    ({'metric': 'cosin'}, "metric='cosin': .*mean 'cosine'"),
+    ({'queries': np.zeros((4, 3))}, 'queries has 3 features and references 2'),
+    ({'exclude_self': True}, 'exclude_self=True with 4 queries and 6 refer'),
+    ({'exclude_self': True, 'queries': np.zeros((6, 2)), 'k': 6}, r'\[1, 5\]'),
+  ],
+)
+def test_bad_arguments_are_named(arguments, message):
+  arguments = {
+    'queries': np.zeros((4, 2)), 'references': np.zeros((6, 2)), **arguments
+  }  # fmt: skip
+  with pytest.raises(ValueError, match=message):
+    nearest_neighbors(**arguments)
+
+
+def test_the_import_is_light():
+  code = (
+    'import sys, memjax.neighbors\n'
+    "heavy = {'faiss', 'flax', 'matplotlib', 'sklearn', 'orbax'}\n"
+    'assert not heavy & set(sys.modules), heavy & set(sys.modules)'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
