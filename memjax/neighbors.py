@@ -55,8 +55,8 @@ def nearest_neighbors(
 
   with x a row of `queries` and y a row of `references`. A pure JAX function:
   jit, vmap and shard_map it. Memory grows with the inputs, not with their
-  product. It checks shapes and static arguments alone: NaN in an input gives
-  NaN distances.
+  product. It checks shapes and static arguments alone: NaN or inf in a query
+  makes its distances NaN, in a reference all distances.
 
   'Exact' is meant as: no other reference is nearer in float32 direct
   differences, whose own relative error is of the order 1e-6. Queries for which
@@ -166,8 +166,7 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   centre = references.mean(axis=0, keepdims=True)
   blocks = _reference_blocks(references - centre, plan)
   # The reference that a query may not have: itself, or none.
-  number = jnp.arange(len(queries))
-  self_index = number if exclude_self else jnp.full_like(number, -1)
+  self_index = jnp.where(exclude_self, jnp.arange(len(queries)), -1)
 
   def search_block(rows):
     x, own = rows
@@ -187,6 +186,8 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   squared, index = _map_blocks(
     search_block, (queries, self_index), plan.query_block
   )
+  # NaN and inf take part in no comparison: they must not go unnoticed.
+  squared += 0 * (centre.sum() + queries.sum(axis=1, keepdims=True))
   if metric == 'cosine':
     return Neighbors(squared / 2, index)
   return Neighbors(jnp.sqrt(squared) / scale, index)
