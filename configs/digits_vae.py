@@ -46,6 +46,11 @@ def get_config(variant=''):
   config.train.learning_rate = 1e-3
   config.train.epochs = 100
   config.train.batch_size = 64
+  # Mirror images while training: 'none', 'per_batch' or 'per_image'.
+  config.train.flip = 'none'
+  # Of matrix products: 'float32', 'tensorfloat32' or 'bfloat16'. Scoring is
+  # always in float32.
+  config.train.precision = 'float32'
   # Models in one program; they share it, but no random number.
   config.train.models_at_once = 10
   # 'vmap', 'map', or 'auto': by model and backend.
@@ -66,6 +71,12 @@ def get_config(variant=''):
   # 'mean_log', 'log_mean_exp' (the paper's, biased upward) or 'matched'.
   config.score.estimator = 'mean_log'
   config.score.num_permutations = 1000
+
+  config.full = config_dict.ConfigDict()
+  # One more model on all data, its loss on another split, and its samples; the
+  # digits have no test split.
+  config.full.is_run = False
+  config.full.test_split = 'test'
 
   if variant == 'small':
     config.data.num_items = 300

@@ -4,7 +4,8 @@ Small problems are solved by direct differences here, large ones by
 `neighbors` on the device, whose winners are measured again in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.spatial.distance import cdist
 
 from memjax import validate
-from memjax.neighbors import METRICS, Neighbors, nearest_neighbors
+from memjax.neighbors import METRICS, nearest_neighbors
 
-__all__ = ['exact_neighbors', 'sample_sets', 'within_radius']
+__all__ = ['ExactNeighbors', 'exact_neighbors', 'sample_sets', 'within_radius']
 
 Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 Matrix = Float[np.ndarray, '_ _']
@@ -31,8 +32,20 @@ _SMALL = 10**9
 _BLOCK = 2**24
 
 
+class ExactNeighbors(NamedTuple):
+  """The k nearest references of each query, nearest first.
+
+  Attributes:
+    distance: float64 [q, k], Euclidean (not squared) or 1 − cos.
+    index: int64 [q, k], row in the references.
+  """
+
+  distance: Float[np.ndarray, 'q k']
+  index: Int[np.ndarray, 'q k']
+
+
 def sample_sets(
-  metric: str = 'euclidean', **named: Samples
+  metric: str = 'euclidean', /, **named: Samples
 ) -> tuple[Matrix, ...]:
   """Checks sets of samples and returns them as float64 [n, d].
 
@@ -79,7 +92,7 @@ def exact_neighbors(
   k: int = 1,
   exclude_self: bool = False,
   small: int = _SMALL,
-) -> Neighbors:
+) -> ExactNeighbors:
   """Finds the k nearest references of each query; distances in float64.
 
   On the device the k + 2 nearest in float32 are found and measured again, so
@@ -95,7 +108,7 @@ def exact_neighbors(
     small: the product q·r·(d + 8) up to which no device is asked.
 
   Returns:
-    Neighbors(distance float64 [q, k], index int64 [q, k]).
+    ExactNeighbors(distance, index), each [q, k], nearest first.
 
   Raises:
     ValueError: k out of range.
@@ -116,7 +129,7 @@ def exact_neighbors(
   # Once more in order: these distances are the ones that are compared.
   order = np.lexsort((index, distance), axis=1)[:, :k]
   distance = np.take_along_axis(distance, order, 1)
-  return Neighbors(
+  return ExactNeighbors(
     distance**2 / 2 if metric == 'cosine' else distance,
     np.take_along_axis(index, order, 1),
   )
@@ -258,7 +271,9 @@ def _to_float32(
 _OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2
 
 
-def _direct_comparison(queries, references, radius, rows: int):
+def _direct_comparison(
+  queries, references, radius, rows: int
+) -> Callable[[int], np.ndarray]:
   """A function that codes the pairs of `rows` queries from a given one on."""
   doubt = 1e-12 * np.abs(radius)
 
@@ -270,7 +285,9 @@ def _direct_comparison(queries, references, radius, rows: int):
   return compare
 
 
-def _device_comparison(queries, references, radius, rows: int):
+def _device_comparison(
+  queries, references, radius, rows: int
+) -> Callable[[int], np.ndarray]:
   """The same from the matmul form, with more doubtful pairs."""
   x, y, scale = _to_float32(queries, references)
   y = jnp.asarray(y)

@@ -101,7 +101,7 @@ def nearest_neighbors(
       'references: expected the same points in both.'
     )
   k = validate.integer('k', k, 1, num_references - bool(exclude_self))
-  plan = make_plan(num_queries, references.shape, k)
+  plan = make_plan(num_queries, (num_references, references.shape[1]), k)
   return _search(queries, references, metric, bool(exclude_self), plan)
 
 
@@ -139,9 +139,8 @@ def make_plan(
   num_features = max(1, num_features)
   divide = lambda number, size: max(1, -(-number // size))
   if group is None:
-    # Large groups make the selection cheap, small ones the refinement: the
-    # sum num_references / group + num_kept · group · num_features is least at
-    # about the square root of their ratio.
+    # Large groups make the selection cheap, small ones the refinement; their
+    # sum is least at about the square root of this.
     ratio = 4 * num_references / ((k + slack) * num_features)
     group = 2 ** round(min(5, max(0, math.log2(ratio) / 2)))
   num_blocks = divide(num_references, reference_block)
@@ -163,7 +162,7 @@ def make_plan(
 def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   """The search for one plan; see `nearest_neighbors`."""
   queries, references, scale = _prepare(queries, references, metric)
-  centre = references.mean(axis=0, keepdims=True)
+  centre = _centre(references)
   blocks = _reference_blocks(references - centre, plan)
   # The reference that a query may not have: itself, or none.
   self_index = jnp.where(exclude_self, jnp.arange(len(queries)), -1)
@@ -171,11 +170,8 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   def search_block(rows):
     x, own = rows
     bound, candidates = _nominate(x - centre, own, blocks, exclude_self, plan)
-    near = _map_blocks(
-      lambda rows: _refine(*rows, references, plan.k),
-      (x, own, candidates),
-      plan.refine_block,
-    )
+    refine = lambda rows: _refine(rows, references, plan.k)
+    near = _map_blocks(refine, (x, own, candidates), plan.refine_block)
     # No reference that was left out is nearer than `bound`, and its computed
     # direct distance could be smaller by the error of that sum at most. A
     # strict comparison leaves exact ties, hence their order, to the fallback.
@@ -183,9 +179,8 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
     is_proven = near.distance[:, -1] < bound * (1 - error)
     return _compare_with_all(x, own, near, is_proven, references, plan)
 
-  squared, index = _map_blocks(
-    search_block, (queries, self_index), plan.query_block
-  )
+  rows = (queries, self_index)
+  squared, index = _map_blocks(search_block, rows, plan.query_block)
   # NaN and inf take part in no comparison: they must not go unnoticed.
   squared += 0 * (centre.sum() + queries.sum(axis=1, keepdims=True))
   if metric == 'cosine':
@@ -203,9 +198,8 @@ def _prepare(queries, references, metric):
   references = jnp.asarray(references, jnp.float32)
   if metric == 'cosine':
     return _unit(queries, side=0), _unit(references, side=1), 1.0
-  peak = jnp.maximum(
-    jnp.abs(queries).max(initial=0), jnp.abs(references).max(initial=0)
-  )
+  largest = lambda points: jnp.abs(points).max(initial=0)
+  peak = jnp.maximum(largest(queries), largest(references))
   exponent = jnp.clip(48 - jnp.frexp(peak)[1], -126, 126)
   scale = jnp.ldexp(jnp.float32(1), exponent)
   return queries * scale, references * scale, scale
@@ -226,18 +220,25 @@ def _unit(x, side: int):
   return jnp.concatenate([x, extra[side], extra[1 - side]], axis=1)
 
 
+def _centre(references):
+  """The mean, roughly; any point will do, if it is the same for all.
+
+  Hence the rounding to 16 bits: XLA fuses the mean's last product into some
+  subtractions, unrounded, which gave queries and references two centres.
+  """
+  mean = references.mean(axis=0, keepdims=True)
+  return lax.reduce_precision(mean, exponent_bits=8, mantissa_bits=16)
+
+
 def _reference_blocks(centred, plan: Plan):
   """Points, shrunken squared norms (inf for padding) and start of blocks."""
   rows = plan.group * plan.lanes
   padding = plan.num_blocks * rows - len(centred)
-  squared_norm = _shrink(centred.shape[1]) * jnp.square(centred).sum(axis=1)
   points = jnp.pad(centred, ((0, padding), (0, 0)))
-  squared_norm = jnp.pad(squared_norm, (0, padding), constant_values=jnp.inf)
-  return (
-    points.reshape(plan.num_blocks, rows, -1),
-    squared_norm.reshape(plan.num_blocks, rows),
-    rows * jnp.arange(plan.num_blocks),
-  )
+  norm = _shrink(centred.shape[1]) * jnp.square(centred).sum(axis=1)
+  norm = jnp.pad(norm, (0, padding), constant_values=jnp.inf)
+  split = lambda array, *shape: array.reshape(plan.num_blocks, rows, *shape)
+  return split(points, -1), split(norm), rows * jnp.arange(plan.num_blocks)
 
 
 def _shrink(num_features: int) -> float:
@@ -277,20 +278,20 @@ def _nominate(x, own, blocks, exclude_self: bool, plan: Plan):
   minima = jnp.pad(minima, ((0, 0), (0, 1)), constant_values=jnp.inf)
   # The barrier keeps XLA on CPU from turning a sliced top_k into a full sort,
   # seven times slower.
-  lowest, group = lax.optimization_barrier(
-    lax.top_k(-minima, plan.num_kept + 1)
-  )
+  top = lax.top_k(-minima, plan.num_kept + 1)
+  lowest, group = lax.optimization_barrier(top)
   block, lane = jnp.divmod(group[:, : plan.num_kept], plan.lanes)
   first = block * plan.group * plan.lanes + lane
   index = first[..., None] + plan.lanes * jnp.arange(plan.group)[None, None]
   return -lowest[:, -1], index.reshape(len(x), plan.num_kept * plan.group)
 
 
-def _refine(x, own, candidates, references, k: int) -> Neighbors:
+def _refine(rows, references, k: int) -> Neighbors:
   """The k nearest among the candidates, by direct differences, squared.
 
   Every reported distance is this sum, however its reference was found.
   """
+  x, own, candidates = rows
   num_references = len(references)
   clipped = jnp.minimum(candidates, num_references - 1)
   y = references.at[clipped].get(mode='promise_in_bounds')
@@ -313,9 +314,7 @@ def _smallest(squared, index, k: int) -> Neighbors:
   return Neighbors(least.T, chosen.T)
 
 
-def _compare_with_all(
-  x, own, near: Neighbors, is_proven, references, plan: Plan
-) -> Neighbors:
+def _compare_with_all(x, own, near, is_proven, references, plan) -> Neighbors:
   """Replaces the unproven rows by a search through all references."""
 
   def replace(state):
@@ -325,7 +324,7 @@ def _compare_with_all(
     squared = jnp.square(x[rows][:, None] - references[None]).sum(axis=2)
     is_self = jnp.arange(len(references))[None] == own[rows][:, None]
     _, index = lax.top_k(-jnp.where(is_self, jnp.inf, squared), plan.k)
-    found = _refine(x[rows], own[rows], index, references, plan.k)
+    found = _refine((x[rows], own[rows], index), references, plan.k)
     return is_proven.at[rows].set(True), Neighbors(
       near.distance.at[rows].set(found.distance),
       near.index.at[rows].set(found.index),

@@ -5,53 +5,29 @@ and `arrays/scores.npz` in the workdir; every number names its array.
 """
 
 import csv
-import datetime
 import io
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from memjax import files
 from memjax import workdir as run_folder
-from memjax.analysis import figures, page
+from memjax.analysis import page
 from memjax.analysis.memorization import QUANTILES, Analysis
-from memjax.analysis.verdict import Q_LIMIT, Verdict, judge
-from memjax.likelihood import reliable_below
+from memjax.analysis.report_page import (
+  FullRun,
+  Study,
+  make_page,
+  make_sections,
+  share_rough,
+)
+from memjax.analysis.verdict import Q_LIMIT, judge
 
-__all__ = ['Study', 'write']
+__all__ = ['FullRun', 'Study', 'write']
 
 _SCORES = 'arrays/scores.npz'
-
-
-class Study(NamedTuple):
-  """What is known about the items and models beside their scores.
-
-  Attributes:
-    name: of the data.
-    ids: int [n].
-    labels: int [n], or None.
-    images: uint8 [n, h, w, c], or None.
-    held_out: bool [m, n].
-    repeat: int [m].
-    divergences: one dict an attempt that failed, with 'excluded'.
-    losses: 'train_loss' and 'held_out_loss' [m, epochs], or None.
-    estimates: 'std_err', 'ess', 'pareto_k' [kept models, n], or None.
-    num_samples: importance samples an item; 0 if unknown.
-  """
-
-  name: str
-  ids: np.ndarray
-  labels: np.ndarray | None
-  images: np.ndarray | None
-  held_out: np.ndarray
-  repeat: np.ndarray
-  divergences: list[dict[str, Any]]
-  losses: Mapping[str, np.ndarray] | None
-  estimates: Mapping[str, np.ndarray] | None
-  num_samples: int
 
 
 def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
@@ -60,12 +36,13 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
   verdict = judge(
     analysis,
     share_excluded=excluded / len(study.repeat),
-    share_rough=_share_rough(study),
+    share_rough=share_rough(study),
   )
   _write_arrays(workdir, study, analysis)
   _write_csv(workdir / 'scores.csv', study, analysis)
   sections = [
-    _write_figure(workdir, section) for section in _sections(study, analysis)
+    _write_figure(workdir, section)
+    for section in make_sections(study, analysis)
   ]
   record = json.loads((workdir / 'config.json').read_text())
   run_folder.write_json(
@@ -81,7 +58,7 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
       **record,
     },
   )
-  text = page.render(_page(study, analysis, verdict, sections, record))
+  text = page.render(make_page(study, analysis, verdict, sections, record))
   files.write_atomically(
     workdir / 'report.html', lambda file: file.write(text.encode())
   )
@@ -147,13 +124,6 @@ def _write_csv(path: pathlib.Path, study: Study, analysis: Analysis) -> None:
   )
 
 
-def _share_rough(study: Study) -> float:
-  if study.estimates is None:
-    return 0.0
-  limit = reliable_below(study.num_samples)
-  return float((~(study.estimates['pareto_k'] < limit)).mean())
-
-
 def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
   """The numbers of the report, each beside the array that it comes from."""
   score = analysis.scores.score[analysis.is_scored]
@@ -196,12 +166,27 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
       for level in QUANTILES
     },
   }
+  for name, array in (
+    ('mean_log_px_in', analysis.scores.log_px_in),
+    ('mean_log_px_out', analysis.scores.log_px_out),
+  ):
+    mean = float(np.nanmean(array))
+    numbers[name] = number(mean, name.removeprefix('mean_'))
+    if study.is_dequantized and study.images is not None:
+      dimensions = int(np.prod(study.images.shape[1:]))
+      numbers[name]['bits_per_dim'] = -mean / (dimensions * np.log(2))
+  if study.full is not None:
+    numbers['full_run'] = {
+      'train_loss': study.full.train_loss[0, -1],
+      'test_loss': study.full.test_loss[0, -1],
+      'array': 'full/metrics.jsonl',
+    }
   if study.estimates is not None:
     numbers['log_px_estimates'] = {
       'num_samples': study.num_samples,
       'median_std_err': float(np.median(study.estimates['std_err'])),
       'median_ess': float(np.median(study.estimates['ess'])),
-      'share_unreliable': _share_rough(study),
+      'share_unreliable': share_rough(study),
       'array': f'arrays/log_px_epoch_{analysis.epochs[-1]:04d}.npz',
     }
   return numbers
@@ -210,248 +195,3 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
 def _with_interval(interval, array: str):
   value, low, high = interval
   return {'estimate': value, 'low': low, 'high': high, 'level': 0.95}, array
-
-
-def _page(
-  study: Study, analysis: Analysis, verdict: Verdict, sections, record
-) -> page.Page:
-  score = analysis.scores.score[analysis.is_scored]
-  found = int((analysis.test.q_value[analysis.is_scored] <= Q_LIMIT).sum())
-  number = page.format_number
-  cards = [
-    page.KeyNumber(
-      'Mean score',
-      number(analysis.mean.value, 'nats'),
-      _interval_text(analysis.mean),
-      'What training on an item adds to its log-probability.',
-    ),
-    page.KeyNumber(
-      'Top 5 % score above',
-      number(analysis.quantile_95.value, 'nats'),
-      _interval_text(analysis.quantile_95),
-      'Chance alone: '
-      + number(float(np.quantile(analysis.null, 0.95, axis=1).mean()), 'nats'),
-    ),
-    page.KeyNumber(
-      'Items that stand out',
-      f'{found:,} of {score.size:,}',
-      f'at most {Q_LIMIT:.0%} of them falsely (q ≤ {Q_LIMIT:g})',
-      'Memorized beyond chance, one by one.',
-    ),
-    page.KeyNumber(
-      'Highest score',
-      number(float(score.max()), 'nats'),
-      '',
-      f'Of item {study.ids[int(np.nanargmax(analysis.scores.score))]}.',
-    ),
-  ]
-  uncertainty = verdict.uncertainty
-  if verdict.caveats:
-    uncertainty += '\n\nBut: ' + ' '.join(verdict.caveats)
-  return page.Page(
-    title=f'Memorization of {study.name}',
-    question='Does a model give an item more probability because it was '
-    'trained on it?',
-    verdict_kind=verdict.kind,
-    verdict=verdict.headline,
-    uncertainty=uncertainty,
-    key_numbers=cards,
-    sections=[
-      *sections,
-      _how_to_read(analysis),
-      *_model_section(study),
-      _settings(record),
-    ],
-    footer='Made by memjax '
-    f'{record["ran_on"]["versions"]["memjax"]} on '
-    f'{datetime.date.today().isoformat()}. Method: van den Burg and Williams, '
-    '“On Memorization in Probabilistic Deep Generative Models”, 2021.',
-  )
-
-
-def _interval_text(interval) -> str:
-  if np.isnan(interval.low):
-    return 'no interval: one repeat'
-  low, high = map(page.format_number, interval[1:])
-  return f'95 % interval {low} to {high}'
-
-
-def _sections(study: Study, analysis: Analysis) -> list[page.Section]:
-  """The pictures, in the order in which a reader asks."""
-  q_value = analysis.test.q_value
-  score = analysis.scores.score
-  sections = _item_sections(study, analysis)
-  sections.append(
-    page.Section(
-      'Scores beside chance',
-      figure=figures.score_distribution(score, analysis.null, q_value=q_value),
-      alt='Histogram of the scores of all items and of scores under the null.',
-      caption='If nothing were memorized, the bars would follow the outline. '
-      'What lies to its right is memorization, overall or of some items.',
-    )
-  )
-  if analysis.num_repeats > 1:
-    sections.append(
-      page.Section(
-        'How sure of the highest scores',
-        figure=figures.score_intervals(
-          score, analysis.scores.std_err, analysis.num_repeats, ids=study.ids
-        ),
-        alt='The twenty highest scores with their 95 % intervals.',
-        caption='Intervals come from repeating the whole experiment with other '
-        'folds and other random numbers. The highest of many noisy scores are '
-        'partly high by luck: expect them to be lower in a new experiment.',
-      )
-    )
-  if study.labels is not None and len(np.unique(study.labels)) > 1:
-    sections.append(_class_section(study, analysis))
-  if len(analysis.epochs) > 1:
-    sections.append(_epoch_section(analysis))
-  if study.losses is not None:
-    train, held_out = study.losses['train_loss'], study.losses['held_out_loss']
-    sections.append(
-      page.Section(
-        'Loss over training',
-        figure=figures.loss_curves(
-          np.arange(1, train.shape[1] + 1), train, held_out
-        ),
-        alt='Training and held-out loss by epoch.',
-        caption='A gap that opens between the curves is overfitting. Single '
-        'items can be memorized before it opens.',
-      )
-    )
-  sections.append(
-    page.Section(
-      'Score against probability',
-      figure=figures.score_against_log_prob(
-        analysis.scores.log_px_in, score, q_value=q_value
-      ),
-      alt='Scatter of the score against the log-probability of each item.',
-      caption='Memorized items need not be outliers: look for high scores '
-      'among items that are as probable as most.',
-    )
-  )
-  return sections
-
-
-def _class_section(study: Study, analysis: Analysis) -> page.Section:
-  is_scored = analysis.is_scored
-  return page.Section(
-    'Scores by class',
-    figure=figures.score_by_class(
-      np.asarray(study.labels)[is_scored],
-      analysis.scores.score[is_scored],
-      analysis.null,
-    ),
-    alt='Spread of the scores within each class, over that of the null.',
-    caption='Classes differ in how much their items vary, and so in how much '
-    'a model gains by remembering them.',
-  )
-
-
-def _epoch_section(analysis: Analysis) -> page.Section:
-  return page.Section(
-    'Scores over training',
-    figure=figures.score_quantiles_over_epochs(
-      analysis.epochs,
-      analysis.score_by_epoch,
-      analysis.null_quantiles,
-      quantiles=QUANTILES,
-    ),
-    alt='Quantiles of the scores by epoch, with the band of the null.',
-    caption='Where a line leaves its band, memorization has begun.',
-  )
-
-
-def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
-  if study.images is None or study.images.shape[-1] not in (1, 3, 4):
-    return []
-  order = np.argsort(-np.nan_to_num(analysis.scores.score, nan=-np.inf))
-  order = order[: int(analysis.is_scored.sum())]
-  shown = min(20, len(order))
-
-  def grid(items):
-    captions = [
-      f'{analysis.scores.score[i]:+.1f} nats\nid {study.ids[i]}' for i in items
-    ]
-    return figures.item_grid(study.images[items], captions, columns=10)
-
-  return [
-    page.Section(
-      'Most memorized items',
-      figure=grid(order[:shown]),
-      alt=f'The {shown} items with the highest scores.',
-      caption='Highest first. The number is the score: how many nats training '
-      'on the item adds to its log-probability.',
-    ),
-    page.Section(
-      'Least memorized items',
-      figure=grid(order[::-1][:shown]),
-      alt=f'The {shown} items with the lowest scores.',
-      caption='Lowest first. A negative score says that the models that never '
-      'saw the item gave it more probability; far below zero that is noise.',
-    ),
-  ]
-
-
-def _how_to_read(analysis: Analysis) -> page.Section:
-  return page.Section(
-    'What these numbers mean',
-    body='The data were split into '
-    f'{analysis.num_folds} folds, {analysis.num_repeats} times over; each '
-    'model trained on all folds but one. So every item was seen by most '
-    'models and never seen by some.\n\n'
-    'The score of an item is its average log-probability under the models that '
-    'trained on it (U) minus that under the models that did not (V), in nats. '
-    'A score of 1 means e = 2.7 times, a score of 5 means 148 times more '
-    'probable. The score describes the way of training, not one trained '
-    'model, and it is no bound on what an attacker could learn.\n\n'
-    'Chance is measured, not assumed: who held out what is shuffled among the '
-    f'items {analysis.num_permutations:,} times, and everything is scored '
-    'again. The p-value is the share of shuffles that score as high. The '
-    'q-value bounds the share of false finds among items as extreme.\n\n'
-    'The published estimator averages probabilities rather than '
-    'log-probabilities. It has a median of '
-    f'{page.format_number(float(np.nanmedian(analysis.published)), "nats")} '
-    'here, of which chance alone explains '
-    f'{page.format_number(analysis.published_null_mean, "nats")}.',
-  )
-
-
-def _model_section(study: Study) -> list[page.Section]:
-  rows = [
-    [d['repeat'], d['fold'], d['attempt'], d['epoch'], d['reason'],
-     'excluded' if d['excluded'] else 'trained again']
-    for d in study.divergences
-  ]  # fmt: skip
-  columns = ['repeat', 'fold', 'attempt', 'epoch', 'reason', 'what was done']
-  body = f'{len(study.repeat)} models were trained.'
-  if study.estimates is not None:
-    body += (
-      f' Log p(x) was estimated with {study.num_samples} importance samples: '
-      'median standard error '
-      f'{page.format_number(float(np.median(study.estimates["std_err"])))} '
-      'nats, median effective sample size '
-      f'{page.format_number(float(np.median(study.estimates["ess"])))}; '
-      f'{_share_rough(study):.1%} of the estimates hang on few samples (Pareto '
-      'k̂ above its limit) and are likely too low.'
-    )
-  if not rows:
-    if study.estimates is None:
-      return []
-    return [page.Section('The models', body=body + ' None diverged.')]
-  body += (
-    ' Some stopped being finite. A model that is excluded is in no score; '
-    'that may bias what is left.'
-  )
-  return [page.Section('The models', body, table=page.Table(columns, rows))]
-
-
-def _settings(record: dict[str, Any]) -> page.Section:
-  flat = run_folder.flatten(record['config'], 'config')
-  flat |= run_folder.flatten(record['ran_on'], 'ran_on')
-  rows = [[key, str(value)] for key, value in flat.items()]
-  return page.Section(
-    'Settings',
-    table=page.Table(['key', 'value'], rows, 'Config and versions', True),
-  )

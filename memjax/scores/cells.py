@@ -1,7 +1,7 @@
 """Cells of the sample space, and distances to the training set within them."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -105,8 +105,8 @@ def data_copying_distances(
       num_components=num_components,
     )  # fmt: skip
   sizes = len(train), len(test), len(generated)
-  train_cell, *other = check_labels('cells', cells, sizes)
-  query_cell = np.concatenate(other)
+  train_cell, test_cell, generated_cell = check_labels('cells', cells, sizes)
+  query_cell = np.concatenate([test_cell, generated_cell])
   num_train = np.bincount(train_cell, minlength=query_cell.max() + 1)
   # Test and generated points are measured in one search, so that equal points
   # tie.
@@ -118,12 +118,11 @@ def data_copying_distances(
     in_cell[rows] = exact_neighbors(
       queries[rows], train[train_cell == cell], metric=metric
     ).distance[:, 0]
+  n = len(test)
   return CellDistances(
-    *np.split(near, [len(test)]),
-    *np.split(in_cell, [len(test)]),
-    *other,
+    near[:n], near[n:], in_cell[:n], in_cell[n:], test_cell, generated_cell,
     num_train,
-  )
+  )  # fmt: skip
 
 
 def make_cells(
@@ -165,13 +164,13 @@ def make_cells(
   from sklearn.decomposition import PCA
   from sklearn.exceptions import ConvergenceWarning
 
-  sets = sample_sets(train=train, test=test, generated=generated)
+  sets: Any = sample_sets(train=train, test=test, generated=generated)
   validate.integer('num_cells', num_cells, 1, len(sets[0]))
   validate.integer('seed', seed, 0)
   if num_components is not None:
     validate.integer('num_components', num_components, 1, min(sets[0].shape))
     pca = PCA(num_components, random_state=seed).fit(sets[0])
-    sets = tuple(pca.transform(points) for points in sets)
+    sets = [pca.transform(points) for points in sets]
   with warnings.catch_warnings():
     warnings.simplefilter('error', ConvergenceWarning)
     try:
@@ -181,12 +180,12 @@ def make_cells(
         f'num_cells={num_cells}: expected no more than there are distinct '
         f'training points, {len(np.unique(sets[0], axis=0))}.'
       ) from warning
-  train, test, generated = (kmeans.predict(points) for points in sets)
-  return train, test, generated
+  cells: list[Any] = [kmeans.predict(x).astype(np.int64) for x in sets]
+  return cells[0], cells[1], cells[2]
 
 
 def check_labels(
-  name: str, labels: tuple[Labels, Labels, Labels], sizes: tuple[int, int, int]
+  name: str, labels: tuple[Labels, Labels, Labels], sizes: tuple[int, ...]
 ) -> list[Vector]:
   """Returns (train, test, generated) labels as int64 arrays, one a sample."""
   checked = []

@@ -234,12 +234,12 @@ def classwise_data_copying(
   """
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
   sets = sample_sets(metric, train=train, test=test, generated=generated)
-  labels = check_labels('labels', labels, tuple(map(len, sets)))
-  names = np.unique(np.concatenate(labels))
+  classes = check_labels('labels', labels, tuple(map(len, sets)))
+  names = np.unique(np.concatenate(classes))
   rng = np.random.default_rng(validate.integer('seed', seed, 0))
   tests = []
   for name in names:
-    parts = [x[of == name] for x, of in zip(sets, labels, strict=True)]
+    parts = [x[of == name] for x, of in zip(sets, classes, strict=True)]
     if len(parts[0]) < num_cells or not all(map(len, parts)):
       tests.append(_ClassTest(np.nan, np.nan, np.nan, np.array([])))
       continue

@@ -1,11 +1,9 @@
 """Distance ratios: ρ of a training point, and the memorized samples.
 
-Two quantities of two papers that are both called nearest-neighbour ratio. ρ
-belongs to a TRAINING point and compares its distance to validation data with
-that to samples. The memorized-sample criterion belongs to a GENERATED sample
-and compares its distance to test data with that to training data. (The ratio
-of the first to the second neighbour within one set, a third usage, is not
-here.)
+Both are called nearest-neighbour ratio. ρ belongs to a TRAINING point: its
+distance to validation data over that to samples. The memorized-sample criterion
+belongs to a GENERATED sample: its distance to test data over that to training
+data. (A third usage, first over second neighbour within one set, is not here.)
 """
 
 from typing import NamedTuple
@@ -57,8 +55,7 @@ class MemorizedRates(NamedTuple):
 
   Attributes:
     rate: share with d_test ≥ r · d_train.
-    swapped_rate: share with d_train ≥ r · d_test. rate − swapped_rate is the
-      excess that memorization explains.
+    swapped_rate: share with d_train ≥ r · d_test; the excess is memorization.
     size: number of training and of test points that were used.
   """
 
@@ -308,9 +305,10 @@ def _equal_size_rates(
       near = exact_neighbors(generated, points[rows], metric=metric)
       distance = near.distance[:, 0]
     equal.append(distance)
+  equal_train, equal_test = equal
   return MemorizedRates(
-    rate=float(_is_memorized(*equal, ratio).mean()),
-    swapped_rate=float(_is_memorized(*equal[::-1], ratio).mean()),
+    rate=float(_is_memorized(equal_train, equal_test, ratio).mean()),
+    swapped_rate=float(_is_memorized(equal_test, equal_train, ratio).mean()),
     size=size,
   )
 
@@ -321,10 +319,9 @@ def _relabelled_rates(
   """Memorized shares under random labels of the pooled train and test points.
 
   One search finds each sample's nearest pooled points. The first of either
-  label among them gives its two distances under any labeling. There are enough
-  of them (up to 256) that both labels occur in all but one of 10,000 samples;
-  where the test label does not, the sample counts as flagged, which can only
-  raise p.
+  label among them gives its two distances under any labeling. They are so many
+  (up to 256) that both labels occur in all but one of 10,000 samples; one
+  without the test label counts as flagged, which can only raise p.
   """
   pooled = np.concatenate([train, test])
   rarer = min(len(train), len(test)) / len(pooled)

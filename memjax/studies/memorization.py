@@ -25,14 +25,25 @@ from memjax.models import vae
 from memjax.models.base import LatentVariableModel
 from memjax.scores.memorization import ESTIMATORS
 from memjax.training.lift import choose_lift
-from memjax.training.loop import train_and_score
+from memjax.training.loop import load_variables, train_and_score
 from memjax.training.metrics_writer import read_metrics
 from memjax.training.plan import Divergence, LoopOptions, ModelGrid
 
 __all__ = ['run']
 
-_MODELS = ('bernoulli_mlp_vae',)
-_TRANSFORMS = ('binarize',)
+_MODELS = (
+  'bernoulli_mlp_vae',
+  'diagonal_gaussian_dcvae',
+  'constant_gaussian_dcvae',
+)
+_TRANSFORMS = ('binarize', 'dequantize_logit')
+_FLIPS = {
+  'none': None,
+  'per_batch': transforms.flip_batch,
+  'per_image': transforms.flip_images,
+}
+_PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
+_NUM_SAMPLES_SHOWN = 40
 # Floats that one scoring call may hold, by default: they should stay in cache
 # on a CPU, and fill an accelerator.
 _FLOATS_PER_CALL = {'cpu': 2**22}
@@ -69,7 +80,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     jax.default_backend(),
   )
   divergences = _train(config, model, dataset, grid, options, workdir)
-  _report(config, dataset, grid, groups, divergences, workdir)
+  full = (
+    _run_full(config, model, dataset, options, workdir / 'full')
+    if config.full.is_run
+    else None
+  )
+  _report(config, dataset, grid, groups, divergences, full, workdir)
 
 
 def _groups(dataset: Dataset, use_groups: bool) -> np.ndarray | None:
@@ -116,6 +132,7 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     raise ValueError('config.score.epochs=(): expected one epoch or more.')
   validate.real('config.train.learning_rate', train.learning_rate, 0.0, 1e3)
   validate.one_of('config.transform', config.transform, _TRANSFORMS)
+  validate.one_of('config.train.flip', train.flip, _FLIPS)
   validate.one_of('config.score.estimator', score.estimator, ESTIMATORS)
   check('config.score.num_permutations', score.num_permutations, 1)
   num_samples = check('config.score.num_samples', score.num_samples, 1)
@@ -144,6 +161,9 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
       'config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0
     ),
     progress_seconds=5.0,
+    precision=validate.one_of(
+      'config.train.precision', train.precision, _PRECISIONS
+    ),
   )
 
 
@@ -166,13 +186,67 @@ def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:
       grid,
       options,
       workdir,
+      _FLIPS[config.train.flip],
     )
     # Last, so that its presence says that all arrays are there.
     run_folder.write_json(done, [d._asdict() for d in divergences])
   return [Divergence(**fields) for fields in json.loads(done.read_text())]
 
 
-def _report(config, dataset, grid, groups, divergences, workdir) -> None:
+def _run_full(
+  config, model, dataset, options, workdir
+) -> report.FullRun | None:
+  """One model on all items, its loss on the official test set, its samples.
+
+  To the loop it is a model of a fold that does not exist, which holds out the
+  test set.
+  """
+  test = load_dataset(
+    config.data.source,
+    split=config.full.test_split,
+    data_dir=config.data.directory or None,
+    pad=config.data.pad,
+  )
+  both = Dataset(
+    np.concatenate([dataset.images, test.images]),
+    np.concatenate([dataset.labels, test.labels]),
+    np.concatenate([dataset.ids, test.ids]),
+  )
+  held_out = np.arange(len(both.ids)) >= len(dataset.ids)
+  grid = ModelGrid(
+    repeat=np.array([0]),
+    fold=np.array([config.folds.num_folds]),
+    held_out=held_out[None],
+    num_folds=config.folds.num_folds,
+  )
+  options = options._replace(models_at_once=1, score_epochs=())
+  divergences = _train(config, model, both, grid, options, workdir)
+  losses = _losses(workdir, grid, divergences)
+  samples = None
+  if not any(d.is_excluded for d in divergences):
+    variables = load_variables(
+      model,
+      optax.adam(config.train.learning_rate),
+      workdir,
+      f'attempt_{len(divergences)}_group_000',
+      width=1,
+    )
+    variables = jax.tree.map(lambda leaf: leaf[0], variables)
+    samples = _sample(model, variables, config)
+  return report.FullRun(losses['train_loss'], losses['held_out_loss'], samples)
+
+
+def _sample(model, variables, config) -> np.ndarray:
+  """Means of p(x | z) for latents from the prior, as images."""
+  transform = getattr(transforms, config.transform)()
+  shape = (_NUM_SAMPLES_SHOWN, model.latent_dim)
+  latents = jax.random.normal(jax.random.key(config.seed), shape)
+  means = jax.jit(jax.vmap(lambda z: model.decode(variables, z)))(latents)
+  unit = np.clip(np.asarray(transform.to_unit(means)), 0.0, 1.0)
+  return np.round(unit * 255).astype(np.uint8)
+
+
+def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
   """Scores what was trained, and writes every result."""
   excluded = [d.model for d in divergences if d.is_excluded]
   kept = np.setdiff1d(np.arange(len(grid.repeat)), excluded)
@@ -202,6 +276,8 @@ def _report(config, dataset, grid, groups, divergences, workdir) -> None:
     losses=_losses(workdir, grid, divergences),
     estimates={name: last[name] for name in ('std_err', 'ess', 'pareto_k')},
     num_samples=config.score.num_samples,
+    full=full,
+    is_dequantized=config.transform == 'dequantize_logit',
   )
   report.write(workdir, study, analysis)
 

@@ -35,8 +35,13 @@ class Checkpoints:
   def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(self, *exception) -> None:
-    self._checkpointer.close()
+  def __exit__(self, kind, *exception) -> None:
+    try:
+      self._checkpointer.close()
+    except Exception as error:
+      # Orbax tells of a failed save once more here; the first error says more.
+      if kind is None:
+        raise self._cannot_write(error) from error
 
   def _open(self) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(
@@ -64,11 +69,14 @@ class Checkpoints:
         step, state, custom_metadata=metadata, overwrite=True
       )
     except Exception as error:
-      raise OSError(
-        f'Could not write a checkpoint under {self._directory}: '
-        f'{_root_cause(error)}. The previous checkpoint is intact; make room '
-        'and run the same command again.'
-      ) from error
+      raise self._cannot_write(error) from error
+
+  def _cannot_write(self, error: Exception) -> OSError:
+    return OSError(
+      f'Could not write a checkpoint under {self._directory}: '
+      f'{_root_cause(error)}. The previous checkpoint is intact; make room and '
+      'run the same command again.'
+    )
 
   def restore(self, like: Any) -> Checkpoint | None:
     """Restores the newest checkpoint that is whole and fits.

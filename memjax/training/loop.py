@@ -7,6 +7,7 @@ a run that is killed at any moment goes on where it was and gives the same bits.
 
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,10 +32,10 @@ from memjax.training.plan import (
 from memjax.training.preemption import StopSignal
 from memjax.training.programs import make_programs, score_key
 from memjax.training.progress import Progress
-from memjax.training.state import TrainState
-from memjax.training.step import StepMetrics
+from memjax.training.state import TrainState, init_state
+from memjax.training.step import StepMetrics, no_metrics
 
-__all__ = ['train_and_score']
+__all__ = ['load_variables', 'train_and_score']
 
 # A program call lasts about this long, so that a signal is answered soon.
 _SECONDS_PER_CALL = 1.0
@@ -68,6 +69,7 @@ def train_and_score(
   grid: ModelGrid,
   options: LoopOptions,
   workdir: pathlib.Path,
+  augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> list[Divergence]:
   """Trains all models and scores all items under each; resumes what is there.
 
@@ -83,6 +85,7 @@ def train_and_score(
     grid: which model holds out what.
     options: see `LoopOptions`.
     workdir: holds checkpoints, partial scores, and metrics.
+    augment: changes a training batch, see `make_train_steps`.
 
   Returns:
     Every attempt that diverged.
@@ -91,7 +94,9 @@ def train_and_score(
     Preempted: on SIGTERM or Ctrl-C, after saving.
     RuntimeError: if every model diverged.
   """
-  loop = _Loop(model, optimizer, transform, dataset, grid, options, workdir)
+  loop = _Loop(
+    model, optimizer, transform, dataset, grid, options, workdir, augment
+  )
   pending = np.arange(len(grid.repeat))
   with loop.stop:
     for attempt in range(options.max_attempts):
@@ -108,11 +113,47 @@ def train_and_score(
   return loop.divergences
 
 
+def load_variables(
+  model: LatentVariableModel,
+  optimizer: optax.GradientTransformation,
+  workdir: pathlib.Path,
+  group: str,
+  width: int,
+) -> dict[str, Any]:
+  """The variables of a group's last checkpoint, with a leading model axis.
+
+  Args:
+    model: as it was trained.
+    optimizer: as it was trained.
+    workdir: of `train_and_score`.
+    group: its name, for instance 'attempt_0_group_000'.
+    width: `models_at_once`.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint that can be used.
+  """
+  keys = jax.random.split(jax.random.key(0), width)
+  like = _Carry(
+    jax.eval_shape(
+      jax.vmap(lambda key: init_state(model, optimizer, key)), keys
+    ),
+    jax.eval_shape(jax.vmap(lambda key: no_metrics()), keys),
+    jax.ShapeDtypeStruct((width,), jnp.int32),
+    jax.ShapeDtypeStruct((width,), jnp.bool_),
+  )
+  directory = pathlib.Path(workdir) / 'checkpoints' / group
+  with Checkpoints(directory) as checkpoints:
+    found = checkpoints.restore(like)
+  if found is None:
+    raise FileNotFoundError(f'{directory}: expected a checkpoint there.')
+  return found.state.state.variables
+
+
 class _Loop:
   """What the groups share: programs, data, places, and the clock."""
 
   def __init__(
-    self, model, optimizer, transform, dataset, grid, options, workdir
+    self, model, optimizer, transform, dataset, grid, options, workdir, augment
   ):
     self.stop = StopSignal()
     self.divergences: list[Divergence] = []
@@ -130,6 +171,8 @@ class _Loop:
       items_at_once=options.items_at_once,
       num_samples=options.num_samples,
       proposal=options.proposal,
+      augment=augment,
+      precision=options.precision,
     )
     self._images = jnp.asarray(dataset.images)
     self._ids = jnp.asarray(dataset.ids.astype(np.uint32))

@@ -46,6 +46,7 @@ class LoopOptions(NamedTuple):
       excluded; 1 excludes it at once.
     checkpoint_seconds: time between checkpoints inside a group.
     progress_seconds: time between progress lines.
+    precision: of matrix products while training, see `make_train_steps`.
   """
 
   seed: int
@@ -61,6 +62,7 @@ class LoopOptions(NamedTuple):
   max_attempts: int
   checkpoint_seconds: float
   progress_seconds: float
+  precision: str = 'float32'
 
 
 class Divergence(NamedTuple):

@@ -49,6 +49,8 @@ def make_programs(
   items_at_once: int,
   num_samples: int,
   proposal: str,
+  augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  precision: str = 'float32',
 ) -> Programs:
   """Lifts the functions of one model to a group and compiles each once.
 
@@ -61,8 +63,12 @@ def make_programs(
     items_at_once: items in one call of `score`.
     num_samples: importance samples an item.
     proposal: see `importance_log_prob`.
+    augment: see `make_train_steps`.
+    precision: see `make_train_steps`.
   """
-  train_steps = make_train_steps(model, optimizer, transform)
+  train_steps = make_train_steps(
+    model, optimizer, transform, augment=augment, precision=precision
+  )
   evaluate_loss = evaluate.make_evaluate_loss(model, transform)
   score_items = evaluate.make_score_items(
     model,

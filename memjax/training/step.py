@@ -62,8 +62,19 @@ def make_train_steps(
   model: DensityModel,
   optimizer: optax.GradientTransformation,
   transform: Transform,
+  *,
+  augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  precision: str = 'float32',
 ) -> Callable:
   """Builds the function that takes one model through a stretch of an epoch.
+
+  Args:
+    model: the model's description.
+    optimizer: of its 'params'.
+    transform: pixels to model input.
+    augment: (batch, key) -> batch, such as a random flip; after the transform.
+    precision: of matrix products while training, as
+      `jax.default_matmul_precision` names them.
 
   Returns:
     train_steps(state, metrics, images, order, start, stop, key) ->
@@ -80,9 +91,11 @@ def make_train_steps(
 
   def train_step(state, images, indices, key):
     mask = indices >= 0
-    transform_key, loss_key = jax.random.split(key)
+    transform_key, augment_key, loss_key = jax.random.split(key, 3)
     keys = jax.random.split(transform_key, indices.size)
     x = jax.vmap(transform.apply)(images[jnp.maximum(indices, 0)], keys)
+    if augment is not None:
+      x = augment(x, augment_key)
     params = state.variables['params']
     (loss, collections), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
       params, state, x, mask, loss_key
@@ -118,7 +131,8 @@ def make_train_steps(
       )
       return state, metrics
 
-    state, metrics = jax.lax.fori_loop(start, stop, body, (state, metrics))
+    with jax.default_matmul_precision(precision):
+      state, metrics = jax.lax.fori_loop(start, stop, body, (state, metrics))
     finite = [jnp.isfinite(p).all() for p in jax.tree.leaves(state.variables)]
     return state, metrics._replace(
       is_finite=metrics.is_finite & jnp.stack(finite).all()
