@@ -219,6 +219,8 @@ def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
 def _device_neighbors(queries, references, k, exclude_self) -> np.ndarray:
   """Indices of the k nearest and two more, found in float32."""
   x, y, _ = _to_float32(queries, references)
+  if not np.isfinite(x).all():
+    return _direct_neighbors(queries, references, k, exclude_self)
   k = min(k + 2, len(references) - exclude_self)
   near = nearest_neighbors(x, y, k=k, exclude_self=exclude_self)
   return np.asarray(near.index).astype(np.int64)
@@ -256,16 +258,18 @@ def _to_float32(
   """Float32 copies, centred and scaled, and the scale.
 
   Centring saves what a large common offset would cost. The centre is rounded
-  to 1/256 of the largest entry, and the scale to a power of two, so that
-  pixels and integers survive unchanged.
+  to 1/256 of the spread, and the scale to a power of two, so that pixels and
+  integers survive unchanged.
   """
-  peak = max(np.abs(queries).max(initial=0), np.abs(references).max(initial=0))
-  grid = 2.0 ** (np.frexp(peak)[1] - 8)
-  centre = np.round(references.mean(axis=0) / grid) * grid
-  spread = max(np.ptp(references), peak / 2**20)
-  scale = 2.0 ** -np.frexp(spread)[1] if spread > 0 else 1.0
+  spread = np.ptp(references, axis=0).max(initial=0)
+  centre, scale = references[0], 1.0
+  if spread > 0:
+    scale = 2.0 ** -np.frexp(spread)[1]
+    centre = np.round(references.mean(axis=0) * (256 * scale)) / (256 * scale)
   convert = lambda points: ((points - centre) * scale).astype(np.float32)
-  return convert(queries), convert(references), float(scale)
+  # A query may lie too far out for float32: it becomes inf.
+  with np.errstate(over='ignore'):
+    return convert(queries), convert(references), float(scale)
 
 
 _OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2

@@ -1,5 +1,6 @@
 """Permutation tests, resampling errors and false discoveries, in float64."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -270,7 +271,7 @@ def bootstrap_interval(
     seed: of the resampling.
 
   Returns:
-    Interval(low, high). (value, value) where every resample gives the same.
+    Interval(low, high); by percentiles where BCa is not defined.
 
   Raises:
     ValueError: an argument out of range.
@@ -288,13 +289,13 @@ def bootstrap_interval(
   confidence = validate.real('confidence', confidence, 0.0, 1.0, strict=True)
   num_resamples = validate.integer('num_resamples', num_resamples, 1)
   arrays = [validate.host_array('samples', sample) for sample in samples]
-  value = _number(statistic, *arrays)
   # SciPy resamples along one axis of numbers; rows are taken by their index.
   rows = tuple(np.arange(len(array)) for array in arrays)
   by_row = lambda *index: _number(
     statistic, *(a[i] for a, i in zip(arrays, index, strict=True))
   )
-  with np.errstate(invalid='ignore', divide='ignore'):
+  with warnings.catch_warnings(), np.errstate(invalid='ignore'):
+    warnings.simplefilter('ignore', scipy.stats.DegenerateDataWarning)
     result = scipy.stats.bootstrap(
       rows,
       by_row,
@@ -304,9 +305,11 @@ def bootstrap_interval(
       method=method,
       rng=np.random.default_rng(validate.integer('seed', seed, 0)),
     )
-  if np.ptp(result.bootstrap_distribution) == 0:
-    return Interval(value, value)
-  return Interval(*map(float, result.confidence_interval))
+  interval = np.array(result.confidence_interval)
+  if np.isnan(interval).any():
+    tail = (1 - confidence) / 2
+    interval = np.quantile(result.bootstrap_distribution, [tail, 1 - tail])
+  return Interval(float(interval[0]), float(interval[1]))
 
 
 def _number(statistic, *samples) -> float:

@@ -111,7 +111,10 @@ def dequantize_logit(logit_lambda: float = LOGIT_LAMBDA) -> Transform:
     y = jnp.abs(y.reshape(-1))
     return y.size * constant + (y + 2 * jnp.log1p(jnp.exp(-y))).sum()
 
-  return Transform(apply, log_det)
+  def to_unit(y: Float[Array, '*any']) -> Float[Array, '*any']:
+    return (jax.nn.sigmoid(y) - logit_lambda) / (1 - 2 * logit_lambda)
+
+  return Transform(apply, log_det, to_unit)
 
 
 def flip_batch(

@@ -17,7 +17,7 @@ from memjax.models.base import Variables
 from memjax.models.dcvae import ConvDecoder
 from memjax.models.vae import VAE
 
-__all__ = ['pytorch_names', 'variables_from_pytorch']
+__all__ = ['pytorch_shapes', 'variables_from_pytorch']
 
 
 class _Entry(NamedTuple):
@@ -28,15 +28,23 @@ class _Entry(NamedTuple):
   axes: tuple[int, ...]
 
 
-def pytorch_names(model: VAE) -> list[str]:
-  """The names that `variables_from_pytorch` expects, in the published order.
+def pytorch_shapes(model: VAE) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of the PyTorch model's arrays, in the published order.
 
   Example:
     >>> from memjax.models.vae import bernoulli_mlp_vae
-    >>> pytorch_names(bernoulli_mlp_vae((32, 32, 1)))[:5]  # doctest: +ELLIPSIS
-    ['_encoder.1.weight', '_encoder.1.bias', '_encoder.3.weight', ..., ...]
+    >>> shapes = pytorch_shapes(bernoulli_mlp_vae((32, 32, 1)))
+    >>> list(shapes.items())[:2]
+    [('_encoder.1.weight', (512, 1024)), ('_encoder.1.bias', (512,))]
   """
-  return [entry.name for entry in _entries(model)]
+  variables = jax.eval_shape(model.init, jax.random.key(0))
+  ours = flax.traverse_util.flatten_dict(variables)
+  return {
+    entry.name: tuple(
+      ours[entry.path].shape[axis] for axis in np.argsort(entry.axes)
+    )
+    for entry in _entries(model)
+  }
 
 
 def variables_from_pytorch(
@@ -51,7 +59,7 @@ def variables_from_pytorch(
     model: `bernoulli_mlp_vae` of one channel, `diagonal_gaussian_dcvae` or
       `constant_gaussian_dcvae`, with the sizes of the PyTorch model.
     state_dict: name -> array, or tensor on the CPU. Names as in
-      `pytorch_names`; if any differs, all arrays are taken in the published
+      `pytorch_shapes`; if any differs, all arrays are taken in the published
       order. `num_batches_tracked` is ignored wherever it is.
 
   Returns:
@@ -65,16 +73,11 @@ def variables_from_pytorch(
     van den Burg and Williams (2021), Supplement B.2, Table 1; the names are
     those of their public code.
   """
-  entries = list(_entries(model))
-  named = _name(state_dict, [entry.name for entry in entries])
-  expected = flax.traverse_util.flatten_dict(
-    jax.eval_shape(model.init, jax.random.key(0))
-  )
+  shapes = pytorch_shapes(model)
+  items = _in_order(state_dict, list(shapes))
   converted = {}
-  for entry, (name, value) in zip(entries, named, strict=True):
-    array = np.asarray(value)
-    ours = expected[entry.path].shape
-    shape = tuple(ours[axis] for axis in np.argsort(entry.axes))
+  for entry, (name, value) in zip(_entries(model), items, strict=True):
+    array, shape = np.asarray(value), shapes[entry.name]
     if array.shape != shape:
       raise ValueError(
         f'state_dict[{name!r}] has shape {array.shape}: expected {shape}.'
@@ -83,7 +86,7 @@ def variables_from_pytorch(
   return flax.traverse_util.unflatten_dict(converted)
 
 
-def _name(
+def _in_order(
   state_dict: Mapping[str, Any], names: list[str]
 ) -> list[tuple[str, Any]]:
   """The items in the order of `names`, whose names they need not have."""

@@ -171,10 +171,12 @@ def make_cells(
     validate.integer('num_components', num_components, 1, min(sets[0].shape))
     pca = PCA(num_components, random_state=seed).fit(sets[0])
     sets = [pca.transform(points) for points in sets]
+  # One cell needs no search for its centre.
+  starts = 10 if num_cells > 1 else 1
   with warnings.catch_warnings():
     warnings.simplefilter('error', ConvergenceWarning)
     try:
-      kmeans = KMeans(num_cells, n_init=10, random_state=seed).fit(sets[0])
+      kmeans = KMeans(num_cells, n_init=starts, random_state=seed).fit(sets[0])
     except ConvergenceWarning as warning:
       raise ValueError(
         f'num_cells={num_cells}: expected no more than there are distinct '

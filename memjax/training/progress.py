@@ -29,6 +29,7 @@ class Progress:
     self._passes = {**_PASSES, 'score': float(passes_per_score)}
     self._done = dict.fromkeys(total, 0)
     self._seconds = dict.fromkeys(total, 0.0)
+    self._compiled: set[str] = set()
     self._every = every
     self._last = time.monotonic()
 
@@ -39,12 +40,17 @@ class Progress:
   def advance(self, kind: str, units: int, seconds: float, where: str) -> None:
     """Counts work done and logs a line if the last one is old enough."""
     self._left[kind] -= units
-    self._done[kind] += units
-    self._seconds[kind] += seconds
+    if kind in self._compiled:
+      self._done[kind] += units
+      self._seconds[kind] += seconds
+    else:  # the first call of a program also compiles it
+      self._compiled.add(kind)
     now = time.monotonic()
     if now - self._last < self._every:
       return
     self._last = now
+    if not self._done[kind]:
+      return
     logging.info(
       '%s   %s %s/s   ETA %s',
       where,

@@ -1,3 +1,4 @@
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -19,7 +20,13 @@ def golden(case):
 
 
 def nhwc(array):
-  return jnp.asarray(array.transpose(0, 2, 3, 1))
+  return array.transpose(0, 2, 3, 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_pullback(fun, inputs, cotangent):
+  y, pullback = jax.vjp(fun, *inputs)
+  return y, pullback(cotangent)
 
 
 def assert_close(actual, expected):
@@ -41,12 +48,11 @@ def pixel_conv_transpose(x, kernel):
 )
 def test_convolutions_equal_pytorch(case, fun, axes):
   torch = golden(case)
-  x, kernel = nhwc(torch['input_0']), torch['input_1'].transpose(axes)
-  y, pullback = jax.vjp(fun, x, jnp.asarray(kernel))
+  inputs = nhwc(torch['input_0']), torch['input_1'].transpose(axes)
+  y, gradients = value_and_pullback(fun, inputs, nhwc(torch['cotangent']))
   assert_close(y, nhwc(torch['y']))
-  x_grad, kernel_grad = pullback(nhwc(torch['cotangent']))
-  assert_close(x_grad, nhwc(torch['grad_0']))
-  assert_close(kernel_grad, torch['grad_1'].transpose(axes))
+  assert_close(gradients[0], nhwc(torch['grad_0']))
+  assert_close(gradients[1], torch['grad_1'].transpose(axes))
 
 
 @pytest.mark.parametrize(
@@ -54,41 +60,44 @@ def test_convolutions_equal_pytorch(case, fun, axes):
   [((2, 4, 6, 3), 5), ((1, 2, 2, 1), 1), ((3, 8, 8, 4), 2), ((2, 2, 4, 6), 3)],
 )
 @pytest.mark.parametrize('is_transpose', [False, True])
-def test_convolutions_equal_flax(shape, features, is_transpose, getkey):
-  x = jax.random.normal(getkey(), shape)
+def test_convolutions_equal_flax(shape, features, is_transpose):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
   options = {'strides': (2, 2), 'padding': 'SAME', 'use_bias': False}
   if is_transpose:
-    kernel = jax.random.normal(getkey(), (shape[-1], 4, 4, features))
-    module, ours = nn.ConvTranspose, layers.conv_transpose
+    kernel_shape = (shape[-1], 4, 4, features)
+    module, ours, scale = nn.ConvTranspose, layers.conv_transpose, 2
     to_flax = lambda k: k.transpose(1, 2, 0, 3)[::-1, ::-1]
   else:
-    kernel = jax.random.normal(getkey(), (4, 4, shape[-1], features))
-    module, ours, to_flax = nn.Conv, layers.conv, lambda k: k
+    kernel_shape = (4, 4, shape[-1], features)
+    module, ours, scale = nn.Conv, layers.conv, 0.5
+    to_flax = lambda k: k
 
   def theirs(x, kernel):
     variables = {'params': {'kernel': to_flax(kernel)}}
     return module(features, (4, 4), **options).apply(variables, x)
 
-  expected, pull_theirs = jax.vjp(theirs, x, kernel)
-  actual, pull_ours = jax.vjp(ours, x, kernel)
-  assert_close(actual, expected)
-  cotangent = jax.random.normal(getkey(), expected.shape)
-  jax.tree.map(assert_close, pull_ours(cotangent), pull_theirs(cotangent))
+  inputs = draw(*shape), draw(*kernel_shape)
+  height, width = int(shape[1] * scale), int(shape[2] * scale)
+  cotangent = draw(shape[0], height, width, features)
+  tangents = draw(*shape), draw(*kernel_shape)
+  actual = value_and_pullback(ours, inputs, cotangent)
+  expected = value_and_pullback(theirs, inputs, cotangent)
+  jax.tree.map(assert_close, actual, expected)
   # And forwards: Gauss-Newton needs it.
-  tangents = (jnp.cos(x), jnp.cos(kernel))
-  assert_close(
-    jax.jvp(ours, (x, kernel), tangents)[1],
-    jax.jvp(theirs, (x, kernel), tangents)[1],
-  )
+  jvp = jax.jit(jax.jvp, static_argnums=0)
+  actual, expected = (jvp(fun, inputs, tangents)[1] for fun in (ours, theirs))
+  assert_close(actual, expected)
 
 
-def test_each_form_is_the_transpose_of_the_other(getkey):
-  x = jax.random.normal(getkey(), (2, 8, 6, 3))
-  y = jax.random.normal(getkey(), (2, 4, 3, 5))
-  kernel = jax.random.normal(getkey(), (4, 4, 3, 5))
-  forward = (layers.conv(x, kernel) * y).sum()
-  swapped = kernel.transpose(3, 0, 1, 2)
-  assert_close(forward, (x * layers.conv_transpose(y, swapped)).sum())
+def test_each_form_is_the_transpose_of_the_other():
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(2, 8, 6, 3)), rng.normal(size=(2, 4, 3, 5))
+  kernel = rng.normal(size=(4, 4, 3, 5))
+  x, y, kernel = (a.astype(np.float32) for a in (x, y, kernel))
+  forward = jax.jit(layers.conv)(x, kernel)
+  backward = jax.jit(layers.conv_transpose)(y, kernel.transpose(3, 0, 1, 2))
+  np.testing.assert_allclose((forward * y).sum(), (x * backward).sum(), 1e-4)
 
 
 def test_an_odd_image_is_refused():
@@ -108,89 +117,88 @@ def test_an_odd_image_is_refused():
     (layers.PixelConvTranspose((2, 2, 64)), (1, 10), 256),
   ],
 )
-def test_weights_start_as_in_pytorch(layer, shape, fan_in, getkey):
-  params = layer.init(getkey(), jnp.zeros(shape))['params']
-  bound = fan_in**-0.5
-  for name, values in params.items():
-    assert np.abs(values).max() <= bound
-    if name == 'kernel':
-      assert np.abs(values).max() > 0.99 * bound
-      np.testing.assert_allclose(values.mean(), 0, atol=0.06 * bound)
-      np.testing.assert_allclose(values.std(), bound / 3**0.5, rtol=0.05)
+def test_weights_start_as_in_pytorch(layer, shape, fan_in):
+  params = jax.jit(layer.init)(jax.random.key(0), np.zeros(shape))['params']
   assert ('bias' in params) == isinstance(layer, layers.Dense)
+  bound = fan_in**-0.5
+  for values in map(np.asarray, params.values()):
+    assert np.abs(values).max() <= bound
+  kernel = np.asarray(params['kernel'])
+  assert np.abs(kernel).max() > 0.99 * bound
+  np.testing.assert_allclose(kernel.mean(), 0, atol=0.06 * bound)
+  np.testing.assert_allclose(kernel.std(), bound / 3**0.5, rtol=0.05)
+
+
+@jax.jit
+def train_batch_norm(variables, x, mask, cotangent):
+  """Output, new state, gradients for x, scale and bias."""
+
+  def apply(x, params):
+    return layers.BatchNorm().apply(
+      {**variables, 'params': params}, x, mask, mutable=['batch_stats']
+    )
+
+  y, pullback, new = jax.vjp(apply, x, variables['params'], has_aux=True)
+  return y, new['batch_stats'], *pullback(cotangent)
 
 
 # A padded batch must give what PyTorch gives for the batch without padding.
 @pytest.mark.parametrize('padding', [0, 2])
 def test_batch_norm_equals_pytorch(padding):
-  state = {'mean': jnp.zeros(4), 'var': jnp.ones(4)}
+  stats = {'mean': np.zeros(4, np.float32), 'var': np.ones(4, np.float32)}
   for case in ('norm_first', 'norm_second'):
     torch = golden(case)
-    x, cotangent = nhwc(torch['input_0']), nhwc(torch['cotangent'])
-    size = len(x)
-    mask = jnp.arange(size + padding) < size
-    pad = lambda a: jnp.pad(
-      a, ((0, padding), (0, 0), (0, 0), (0, 0)), constant_values=1e4
+    size = len(torch['input_0'])
+    mask = np.arange(size + padding) < size
+    pad = lambda a, value: np.pad(
+      nhwc(a), ((0, len(mask) - len(a)), *[(0, 0)] * 3), constant_values=value
     )
-    before = state
-
-    def train(x, scale, bias, mask=mask, before=before):
-      variables = {
-        'params': {'scale': scale, 'bias': bias},
-        'batch_stats': before,
-      }
-      return layers.BatchNorm().apply(
-        variables, x, mask, mutable=['batch_stats']
-      )
-
-    scale, bias = jnp.asarray(torch['input_1']), jnp.asarray(torch['input_2'])
-    y, pullback, new = jax.vjp(train, pad(x), scale, bias, has_aux=True)
-    state = new['batch_stats']
+    variables = {
+      'params': {'scale': torch['input_1'], 'bias': torch['input_2']},
+      'batch_stats': stats,
+    }
+    y, stats, x_grad, gradient = train_batch_norm(
+      variables, pad(torch['input_0'], 1e4), mask, pad(torch['cotangent'], 0.0)
+    )
     assert_close(y[:size], nhwc(torch['y']))
-    assert_close(state['mean'], torch['mean'])
-    assert_close(state['var'], torch['var'])
-    zero_padded = jnp.pad(cotangent, ((0, padding), (0, 0), (0, 0), (0, 0)))
-    x_grad, scale_grad, bias_grad = pullback(zero_padded)
-    assert_close(x_grad[:size], nhwc(torch['grad_0']))
-    assert (x_grad[size:] == 0).all()
-    assert_close(scale_grad, torch['grad_1'])
-    assert_close(bias_grad, torch['grad_2'])
-  variables = {'params': {'scale': scale, 'bias': bias}, 'batch_stats': state}
-  assert_close(layers.BatchNorm().apply(variables, x), nhwc(torch['scored']))
+    assert_close(stats['mean'], torch['mean'])
+    assert_close(stats['var'], torch['var'])
+    assert_close(x_grad, pad(torch['grad_0'], 0.0))
+    assert_close(gradient['scale'], torch['grad_1'])
+    assert_close(gradient['bias'], torch['grad_2'])
+  variables['batch_stats'] = stats
+  scored = jax.jit(layers.BatchNorm().apply)(variables, nhwc(torch['input_0']))
+  assert_close(scored, nhwc(torch['scored']))
 
 
-def batch_norm_gradient(x, mask):
-  variables = layers.BatchNorm().init(jax.random.key(0), x)
-
-  def loss(params, x):
-    y, state = layers.BatchNorm().apply(
-      {**variables, 'params': params}, x, mask, mutable=['batch_stats']
-    )
-    return jnp.square(y - 1).sum(), state['batch_stats']
-
-  return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables['params'], x)
+def train_fresh_batch_norm(x, mask):
+  variables = {
+    'params': {'scale': np.ones(4), 'bias': np.zeros(4)},
+    'batch_stats': {'mean': np.zeros(4), 'var': np.ones(4)},
+  }
+  variables = jax.tree.map(lambda a: a.astype(np.float32), variables)
+  result = train_batch_norm(variables, x, mask, np.cos(x))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
+  return result[1]
 
 
 def test_a_batch_without_real_items_changes_nothing_and_is_finite():
-  gradient, state = batch_norm_gradient(
-    jnp.ones((3, 2, 2, 4)), jnp.zeros(3, bool)
-  )
-  np.testing.assert_array_equal(state['mean'], 0)
-  np.testing.assert_array_equal(state['var'], 1)
-  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+  x = np.ones((3, 2, 2, 4), np.float32)
+  stats = train_fresh_batch_norm(x, np.zeros(3, bool))
+  np.testing.assert_array_equal(stats['mean'], 0)
+  np.testing.assert_array_equal(stats['var'], 1)
 
 
 def test_one_pixel_in_all_is_finite():
   # PyTorch refuses it: there is no unbiased variance of one number.
-  gradient, state = batch_norm_gradient(
-    jnp.ones((2, 1, 1, 4)), jnp.array([True, False])
-  )
-  np.testing.assert_allclose(state['var'], 0.9)
-  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+  x = np.ones((2, 1, 1, 4), np.float32)
+  stats = train_fresh_batch_norm(x, np.array([True, False]))
+  np.testing.assert_allclose(stats['var'], 0.9, rtol=1e-6)
 
 
-def test_a_large_mean_costs_no_variance(getkey):
-  x = 1e4 + jax.random.normal(getkey(), (64, 8, 8, 4))
-  _, state = batch_norm_gradient(x, jnp.ones(64, bool))
-  expected = np.asarray(x, np.float64).reshape(-1, 4).var(axis=0, ddof=1)
-  np.testing.assert_allclose(state['var'], 0.9 + 0.1 * expected, rtol=1e-4)
+def test_a_large_mean_costs_no_variance():
+  x = 1e4 + np.random.default_rng(0).normal(size=(64, 8, 8, 4))
+  x = x.astype(np.float32)
+  stats = train_fresh_batch_norm(x, np.ones(64, bool))
+  expected = x.astype(np.float64).reshape(-1, 4).var(axis=0, ddof=1)
+  np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * expected, rtol=1e-4)
