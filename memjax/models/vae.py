@@ -93,7 +93,11 @@ class VAE:
       −ELBO = −log p(x | z) + KL(q(z | x) ‖ p(z)),  z = μ + exp(½ v) ε
 
     with one draw ε an item (eq. 5). In nats, in the space in which x is given.
+    What padding holds does not matter.
     """
+    # A masked loss of inf would still make the gradient NaN.
+    flat = jnp.where(mask[:, None], x.reshape(mask.size, -1), 0.0)
+    x = flat.reshape(x.shape)
     posterior, encoder_state = self._train(
       'encoder', self.encoder, variables, x, mask
     )

@@ -39,7 +39,8 @@ class MemorizedSamples(NamedTuple):
     d_test: [n], the distance to the nearest test point.
     null_rate: the share of the same samples that the criterion flags with
       train and test swapped, at equal sizes: what it flags by chance.
-    p_value: one-sided, small = more is flagged than chance would.
+    p_value: one-sided, small = more is flagged than with train and test
+      swapped, by more than chance.
   """
 
   is_memorized: Bool[np.ndarray, ' n']
@@ -118,11 +119,10 @@ def distance_ratio(
   d_samples = to_samples.distance[:, 0]
   if as_published:
     first = train[np.arange(len(train)) // block_size * block_size]
-    from_first = lambda points, near: np.linalg.norm(
-      first - points[near.index[:, 0]], axis=1
-    )
-    d_validation = from_first(validation, to_validation)
-    d_samples = from_first(generated, to_samples)
+    nearest = validation[to_validation.index[:, 0]]
+    d_validation = np.linalg.norm(first - nearest, axis=1)
+    nearest = generated[to_samples.index[:, 0]]
+    d_samples = np.linalg.norm(first - nearest, axis=1)
   both_zero = (d_validation == 0) & (d_samples == 0)
   with np.errstate(divide='ignore', invalid='ignore'):
     return np.where(both_zero, 1.0, d_validation / d_samples)
@@ -154,11 +154,14 @@ def memorized_samples(
   `is_memorized.mean()`; otherwise with `memorized_rates(...).rate`, since a
   larger training set is nearer to everything.
 
-  `p_value` relabels the pooled training and test points at random, sizes kept,
-  and counts how often at least as many samples are flagged: exact, for any
-  sizes and however the samples depend on each other, if the samples are as
-  independent of the training points as they are of the test points. A sign
-  test on single samples would be wrong here, because samples share neighbours.
+  `p_value` tests the excess, the flagged share less the swapped one, by
+  relabelling the pooled training and test points at random, sizes kept. Exact
+  for any sizes and however the samples depend on each other, if they are as
+  independent of the training points as of the test points. A sign test on
+  single samples would be wrong here, because samples share neighbours; the
+  flagged share alone would find less where test points are fewer. A model that
+  fits its training set is a little nearer to it without any copy: with many
+  samples p can be small for a small excess. Read both.
 
   Args:
     train: [l, …].
@@ -169,10 +172,6 @@ def memorized_samples(
     metric: 'euclidean' | 'cosine'.
     num_permutations: P; no p-value is below 1/(1 + P).
     seed: of the subsample and of the permutations.
-
-  Returns:
-    MemorizedSamples(is_memorized, nearest_train, d_train, d_test, null_rate,
-    p_value).
 
   Raises:
     ValueError: NaN, empty sets, unequal numbers of features, ratio < 1, zero
@@ -186,32 +185,34 @@ def memorized_samples(
     (np.float64(1.0), 0.0, True)
 
   Reference:
-    outliers2023 (see papers/), section 3.
+    Outliers Memorized Last (anonymous, 2023), section 3.
   """
   train, test, generated = sample_sets(
     metric, train=train, test=test, generated=generated
   )
   ratio = validate.real('ratio', ratio, 1.0)
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
+  seed = validate.integer('seed', seed, 0)
   near_train = exact_neighbors(generated, train, metric=metric)
   near_test = exact_neighbors(generated, test, metric=metric)
   d_train, d_test = near_train.distance[:, 0], near_test.distance[:, 0]
   is_memorized = _is_memorized(d_train, d_test, ratio)
-  nulls = _relabelled_rates(
+  swapped = _is_memorized(d_test, d_train, ratio)
+  excess = float(is_memorized.mean() - swapped.mean())
+  nulls = _relabelled_excess(
     train, test, generated, ratio, metric, num_permutations, seed
   )
   rates = _equal_size_rates(
     train, test, generated, (d_train, d_test), ratio, metric, seed
   )
+  p_value = stats.permutation_p_value(excess, nulls, alternative='greater')
   return MemorizedSamples(
     is_memorized=is_memorized,
     nearest_train=near_train.index[:, 0],
     d_train=d_train,
     d_test=d_test,
     null_rate=rates.swapped_rate,
-    p_value=stats.permutation_p_value(
-      float(is_memorized.mean()), nulls, alternative='greater'
-    ),
+    p_value=p_value,
   )
 
 
@@ -233,9 +234,6 @@ def memorized_rates(
     ratio: r, as for `memorized_samples`.
     metric: 'euclidean' | 'cosine'.
     seed: of the subsample of the larger of train and test.
-
-  Returns:
-    MemorizedRates(rate, swapped_rate, size).
 
   Raises:
     ValueError: as `memorized_samples`.
@@ -313,15 +311,15 @@ def _equal_size_rates(
   )
 
 
-def _relabelled_rates(
+def _relabelled_excess(
   train, test, generated, ratio, metric, num_permutations: int, seed: int
 ) -> Float[np.ndarray, ' p']:
-  """Memorized shares under random labels of the pooled train and test points.
+  """Flagged less swapped shares, train and test points relabelled at random.
 
   One search finds each sample's nearest pooled points. The first of either
   label among them gives its two distances under any labeling. They are so many
-  (up to 256) that both labels occur in all but one of 10,000 samples; one
-  without the test label counts as flagged, which can only raise p.
+  (up to 256) that both labels occur in all but one of 10,000 samples; others
+  count as if they raised the excess, which can only raise p.
   """
   pooled = np.concatenate([train, test])
   rarer = min(len(train), len(test)) / len(pooled)
@@ -331,13 +329,15 @@ def _relabelled_rates(
   )
   rng = np.random.default_rng(seed)
   is_train = np.arange(len(pooled)) < len(train)
-  rates = np.empty(num_permutations)
+  excess = np.empty(num_permutations)
   for b in range(num_permutations):
     label = rng.permutation(is_train)[near.index]
     d_train = _first_distance(near.distance, label)
     d_test = _first_distance(near.distance, ~label)
-    rates[b] = _is_memorized(d_train, d_test, ratio).mean()
-  return rates
+    flagged = _is_memorized(d_train, d_test, ratio)
+    swapped = _is_memorized(d_test, d_train, ratio) & np.isfinite(d_train)
+    excess[b] = flagged.mean() - swapped.mean()
+  return excess
 
 
 def _first_distance(

@@ -303,12 +303,14 @@ def _losses(workdir, grid, divergences) -> dict[str, np.ndarray]:
   for d in divergences:
     attempt[d.model] = d.attempt if d.is_excluded else d.attempt + 1
   epochs = max(row['epoch'] for row in rows)
+  places = list(zip(grid.repeat.tolist(), grid.fold.tolist(), strict=True))
+  index = {place: model for model, place in enumerate(places)}
   losses = {
     name: np.full((len(grid.repeat), epochs), np.nan)
     for name in ('train_loss', 'held_out_loss')
   }
   for row in rows:
-    model = row['repeat'] * grid.num_folds + row['fold']
+    model = index[row['repeat'], row['fold']]
     if row['attempt'] == attempt[model]:
       for name, values in losses.items():
         value = row[name]

@@ -66,7 +66,7 @@ def test_goldens_of_prdc(
 @pytest.mark.slow
 def test_golden_of_the_prdc_readme():
   """N(0, I), 10,000 × 1,000, RandomState(0): field-notes, 6.5."""
-  rng = np.random.RandomState(0)  # noqa: NPY002
+  rng = np.random.RandomState(0)
   real, generated = rng.normal(size=(2, 10_000, 1000))
   result = precision_recall(real, generated)
   np.testing.assert_allclose(
