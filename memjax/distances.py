@@ -4,7 +4,7 @@ Small problems are solved by direct differences here, large ones by
 `neighbors` on the device, whose winners are measured again in float64.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,6 +20,8 @@ __all__ = ['ExactNeighbors', 'exact_neighbors', 'sample_sets', 'within_radius']
 
 Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 Matrix = Float[np.ndarray, '_ _']
+# From the first row of a block and its radii to a code for each pair.
+Comparison = Callable[[int, list[np.ndarray]], list[np.ndarray]]
 
 _INSTEAD = (
   'inside jit, call nearest_neighbors and compute the statistic from its '
@@ -95,9 +97,9 @@ def exact_neighbors(
 ) -> ExactNeighbors:
   """Finds the k nearest references of each query; distances in float64.
 
-  On the device the k + 2 nearest in float32 are found and measured again, so
-  that a distance is exact for its index, and too large by less than float32's
-  rounding of the points (1e-7 of their distance from their mean) otherwise.
+  The device finds the nearest of the points rounded to float32, which are then
+  measured in float64: a distance is exact for its index, and if another point
+  is nearer, then by less than that rounding, 1e-7 of the data's spread.
 
   Args:
     queries: float64 [q, d], checked by `sample_sets`.
@@ -127,7 +129,7 @@ def exact_neighbors(
     index = _device_neighbors(queries, references, k, exclude_self)
   distance = _column_distances(queries, references, index)
   # Once more in order: these distances are the ones that are compared.
-  order = np.lexsort((index, distance), axis=1)[:, :k]
+  order = np.lexsort((index, distance), axis=1)
   distance = np.take_along_axis(distance, order, 1)
   return ExactNeighbors(
     distance**2 / 2 if metric == 'cosine' else distance,
@@ -138,41 +140,48 @@ def exact_neighbors(
 def within_radius(
   queries: Matrix,
   references: Matrix,
-  radius: Float[np.ndarray, ' r'] | float,
+  radii: Sequence[Float[np.ndarray, '_ _'] | float],
   *,
   metric: str = 'euclidean',
   small: int = _SMALL,
-) -> Iterator[tuple[int, Bool[np.ndarray, '_ _']]]:
-  """Tells which queries lie in which balls: d(x_i, y_j) < ρ_j, strictly.
+) -> Iterator[tuple[int, list[Bool[np.ndarray, '_ _']]]]:
+  """Tells which pairs are closer than some radii: d(x_i, y_j) < ρ, strictly.
 
   The matmul form decides where its error bound allows, direct differences in
   float64 the rest.
 
   Args:
     queries: x, float64 [q, d].
-    references: y, float64 [r, d], the centres.
-    radius: ρ, [r] or one for all, in units of the metric.
+    references: y, float64 [r, d].
+    radii: each ρ, in units of the metric, is one number, or [1, r] for balls
+      around the references, or [q, 1] for balls around the queries.
     metric: 'euclidean' | 'cosine'.
     small: as for `exact_neighbors`.
 
   Yields:
-    (start, inside bool [b, r]) for blocks of b queries from number start.
+    (start, masks) for blocks of b queries from number start; one mask, bool
+    [b, r], for each ρ.
   """
-  radius = np.broadcast_to(np.asarray(radius, np.float64), len(references))
+  limits = [np.atleast_2d(np.asarray(radius, np.float64)) for radius in radii]
   if metric == 'cosine':
     queries, references = _unit(queries), _unit(references)
-    radius = np.sqrt(2 * np.maximum(radius, 0))
+    limits = [np.sqrt(2 * np.maximum(limit, 0)) for limit in limits]
   is_small = _work(queries, references) <= small
   make = _direct_comparison if is_small else _device_comparison
   rows = min(len(queries), max(1, _BLOCK // len(references)))
-  compare = make(queries, references, radius, rows)
+  compare = make(queries, references, rows)
   for start in range(0, len(queries), rows):
-    code = compare(start)
-    inside = code == _INSIDE
-    row, column = np.nonzero(code == _DOUBTFUL)
-    distance = _pair_distances(queries, start + row, references, column)
-    inside[row, column] = distance < radius[column]
-    yield start, inside
+    block = [r[start : start + rows] if len(r) > 1 else r for r in limits]
+    masks = []
+    for limit, code in zip(block, compare(start, block), strict=True):
+      mask = code == _INSIDE
+      row, column = np.nonzero(code == _DOUBTFUL)
+      distance = _pair_distances(queries, start + row, references, column)
+      mask[row, column] = (
+        distance < np.broadcast_to(limit, mask.shape)[row, column]
+      )
+      masks.append(mask)
+    yield start, masks
 
 
 def _work(queries: Matrix, references: Matrix) -> int:
@@ -217,11 +226,10 @@ def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
 
 
 def _device_neighbors(queries, references, k, exclude_self) -> np.ndarray:
-  """Indices of the k nearest and two more, found in float32."""
+  """Indices [q, k] found in float32."""
   x, y, _ = _to_float32(queries, references)
   if not np.isfinite(x).all():
     return _direct_neighbors(queries, references, k, exclude_self)
-  k = min(k + 2, len(references) - exclude_self)
   near = nearest_neighbors(x, y, k=k, exclude_self=exclude_self)
   return np.asarray(near.index).astype(np.int64)
 
@@ -276,44 +284,53 @@ _OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2
 
 
 def _direct_comparison(
-  queries, references, radius, rows: int
-) -> Callable[[int], np.ndarray]:
-  """A function that codes the pairs of `rows` queries from a given one on."""
-  doubt = 1e-12 * np.abs(radius)
+  queries: Matrix, references: Matrix, rows: int
+) -> Comparison:
+  """Codes the pairs of a block of queries, doubtful at the last bits."""
 
-  def compare(start: int) -> np.ndarray:
-    gap = cdist(queries[start : start + rows], references) - radius
-    code = np.where(gap < -doubt, _INSIDE, _DOUBTFUL)
-    return np.where(gap > doubt, _OUTSIDE, code)
+  def compare(start: int, radii: list[np.ndarray]) -> list[np.ndarray]:
+    distance = cdist(queries[start : start + rows], references)
+    codes = []
+    for radius in radii:
+      gap, doubt = distance - radius, 1e-12 * np.abs(radius)
+      code = np.where(gap < -doubt, _INSIDE, _DOUBTFUL)
+      codes.append(np.where(gap > doubt, _OUTSIDE, code))
+    return codes
 
   return compare
 
 
 def _device_comparison(
-  queries, references, radius, rows: int
-) -> Callable[[int], np.ndarray]:
+  queries: Matrix, references: Matrix, rows: int
+) -> Comparison:
   """The same from the matmul form, with more doubtful pairs."""
   x, y, scale = _to_float32(queries, references)
   y = jnp.asarray(y)
-  radius = jnp.asarray(np.maximum(radius, 0) * scale, jnp.float32)
+  fill = lambda a: np.pad(a, ((0, rows - len(a)), (0, 0)))
 
-  def compare(start: int) -> np.ndarray:
+  def compare(start: int, radii: list[np.ndarray]) -> list[np.ndarray]:
     block = x[start : start + rows]
-    padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
-    return np.asarray(_compare(jnp.asarray(padded), y, radius))[: len(block)]
+    scaled = [np.maximum(radius, 0) * scale for radius in radii]
+    scaled = [
+      jnp.asarray(fill(r) if len(r) > 1 else r, jnp.float32) for r in scaled
+    ]
+    codes = _compare(jnp.asarray(fill(block)), y, scaled)
+    return [np.asarray(code)[: len(block)] for code in codes]
 
   return compare
 
 
 @jax.jit
-def _compare(x, y, radius):
+def _compare(x, y, radii):
   """The code of each pair; the error bound is that of `neighbors`."""
   eps = float(np.finfo(np.float32).eps)
   with jax.default_matmul_precision('float32'):
     dot = jnp.dot(x, y.T)
   norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)[None]
-  squared_radius = jnp.square(radius)[None]
-  error = (x.shape[1] + 16) * eps * norms + 8 * eps * squared_radius
-  gap = norms - 2 * dot - squared_radius
-  code = jnp.where(gap < -error, _INSIDE, _DOUBTFUL)
-  return jnp.where(gap >= error, _OUTSIDE, code).astype(jnp.int8)
+  codes = []
+  for squared_radius in map(jnp.square, radii):
+    error = (x.shape[1] + 16) * eps * norms + 8 * eps * squared_radius
+    gap = norms - 2 * dot - squared_radius
+    code = jnp.where(gap < -error, _INSIDE, _DOUBTFUL)
+    codes.append(jnp.where(gap >= error, _OUTSIDE, code).astype(jnp.int8))
+  return codes

@@ -55,10 +55,11 @@ def near_duplicates(
     threshold = duplicate_threshold(points, metric=metric)
   threshold = validate.real('threshold', threshold, 0.0)
   # The next larger number turns the strict comparison into ≤.
-  radius = np.nextafter(threshold, np.inf)
+  radius = float(np.nextafter(threshold, np.inf))
   groups = np.arange(len(points))
-  for start, inside in within_radius(points, points, radius, metric=metric):
-    row, column = np.nonzero(inside)
+  pairs = within_radius(points, points, [radius], metric=metric)
+  for start, (is_near,) in pairs:
+    row, column = np.nonzero(is_near)
     groups = _join(groups, start + row, column)
   first = np.unique(groups, return_index=True, return_inverse=True)
   order = np.argsort(np.argsort(first[1]))

@@ -64,7 +64,7 @@ def nearest_neighbors(
   directly, about ten times slower; that happens where clusters lie much
   farther apart than they are wide, or where very many references tie.
 
-  No gradient flows: inside a loss, pass `jax.lax.stop_gradient(queries)`.
+  Not differentiable: inside a loss, pass `jax.lax.stop_gradient(queries)`.
 
   Args:
     queries: [q, d], converted to float32.
@@ -274,16 +274,16 @@ def _nominate(x, own, blocks, exclude_self: bool, plan: Plan):
   minima = lax.map(group_minima, blocks).transpose(1, 0, 2)
   minima = minima.reshape(len(x), plan.num_blocks * plan.lanes)
   minima += _shrink(x.shape[1]) * jnp.square(x).sum(axis=1)[:, None]
-  # One more column, for the case that every group is kept.
-  minima = jnp.pad(minima, ((0, 0), (0, 1)), constant_values=jnp.inf)
-  # The barrier keeps XLA on CPU from turning a sliced top_k into a full sort,
-  # seven times slower.
-  top = lax.top_k(-minima, plan.num_kept + 1)
-  lowest, group = lax.optimization_barrier(top)
-  block, lane = jnp.divmod(group[:, : plan.num_kept], plan.lanes)
+  # Use the outputs of top_k whole: XLA on CPU makes a sliced one a full sort,
+  # ten times slower, and crashes on one behind a barrier (jax 0.10.2).
+  lowest, group = lax.top_k(-minima, plan.num_kept)
+  bound = -lowest.min(axis=1)  # the highest that was kept
+  if plan.num_kept == minima.shape[1]:
+    bound = jnp.full_like(bound, jnp.inf)
+  block, lane = jnp.divmod(group, plan.lanes)
   first = block * plan.group * plan.lanes + lane
   index = first[..., None] + plan.lanes * jnp.arange(plan.group)[None, None]
-  return -lowest[:, -1], index.reshape(len(x), plan.num_kept * plan.group)
+  return bound, index.reshape(len(x), plan.num_kept * plan.group)
 
 
 def _refine(rows, references, k: int) -> Neighbors:

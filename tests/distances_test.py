@@ -67,7 +67,7 @@ def test_a_query_beyond_float32():
   x[1] *= 1e50
   near, far = (exact_neighbors(x, y, small=small) for small in (10**9, 0))
   np.testing.assert_array_equal(far.index, near.index)
-  ((_, inside),) = within_radius(x, y, 1.0, small=0)
+  ((_, (inside,)),) = within_radius(x, y, [1.0], small=0)
   np.testing.assert_array_equal(inside, all_distances(x, y, 'euclidean') < 1)
 
 
@@ -75,7 +75,7 @@ def test_blocks_change_nothing(monkeypatch):
   x, y = points(31, 3), points(47, 3, seed=1)
   run = lambda small: (
     exact_neighbors(x, y, k=12, small=small),
-    np.concatenate([i for _, i in within_radius(x, y, 0.7, small=small)]),
+    np.concatenate([i for _, (i,) in within_radius(x, y, [0.7], small=small)]),
   )
   for small in (0, 10**9):
     expected = run(small)
@@ -97,8 +97,8 @@ def test_balls_hold_the_points_that_are_strictly_inside(metric, small):
   inside = np.concatenate(
     [
       part
-      for _, part in within_radius(
-        x, y, near.distance[:, 4], metric=metric, small=small
+      for _, (part,) in within_radius(
+        x, y, [near.distance[:, 4][None]], metric=metric, small=small
       )
     ]
   )
@@ -115,7 +115,7 @@ def test_balls_of_duplicates_and_clusters():
   d = all_distances(x, x, 'euclidean')
   for radius in (0.0, 1e-12, 3e-3, 1e4):
     for small in (0, 10**9):
-      ((start, inside),) = within_radius(x, x, radius, small=small)
+      ((start, (inside,)),) = within_radius(x, x, [radius], small=small)
       assert start == 0
       np.testing.assert_array_equal(inside, d < radius)
 

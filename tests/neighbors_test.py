@@ -233,6 +233,26 @@ def test_vmap_equals_a_loop():
     np.testing.assert_allclose(near.distance[i], one.distance, rtol=1e-6)
 
 
+def test_sharded_queries_need_no_collectives():
+  """XLA's compiler aborted here once: top_k behind an optimization barrier."""
+  code = """
+import jax, numpy as np
+from memjax.neighbors import nearest_neighbors
+jax.config.update('jax_num_cpu_devices', 2)
+x, y = np.random.default_rng(0).normal(size=(2, 64, 8)).astype('f')
+mesh = jax.make_mesh((2,), ('q',), axis_types=(jax.sharding.AxisType.Auto,))
+search = jax.jit(jax.shard_map(
+  nearest_neighbors, mesh=mesh, in_specs=(jax.P('q'), jax.P()),
+  out_specs=jax.P('q'),
+))
+assert 'all-' not in search.lower(x, y).compile().as_text()
+near, one = search(x, y), nearest_neighbors(x, y)
+np.testing.assert_array_equal(near.index, one.index)
+np.testing.assert_allclose(near.distance, one.distance, rtol=1e-6)
+"""
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
 def test_one_trace_for_one_shape():
   search = jax.jit(chex.assert_max_traces(nearest_neighbors, n=1))
   for seed in range(3):

@@ -1,8 +1,8 @@
 """Layers with PyTorch's conventions, and convolutions as matrix products.
 
 XLA's own convolutions are slow where memjax needs them: on a CPU inside a loop
-a weight gradient takes 50 times as long as the matrix product it is, and under
-`vmap` over models they become grouped convolutions on every backend. All
+a weight gradient takes some 50 times as long as the matrix product it is, and
+under `vmap` over models they become grouped convolutions on every backend. All
 convolutions of the papers' models have kernel 4, stride 2 and padding 1, so
 they are written as what they are: blocks of pixels, then one matrix product.
 """
@@ -91,8 +91,8 @@ def conv_transpose(
 def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
   """`x @ matrix`, as ONE product of matrices.
 
-  With more axes XLA's CPU backend transposes x for the gradient of `matrix`,
-  which doubled the time of a backward pass.
+  With more axes XLA's CPU backend copies and transposes for the gradient of
+  `matrix`: a backward pass took up to twice as long.
   """
   y = x.reshape(-1, x.shape[-1]) @ matrix
   return y.reshape(*x.shape[:-1], matrix.shape[-1])

@@ -250,7 +250,7 @@ def bernoulli_mlp_vae(
   Reference:
     van den Burg and Williams (2021), Supplement B.2, Table 1.
   """
-  shape = tuple(image_shape)
+  shape = _image_shape(image_shape)
   hidden = tuple(hidden)
   return VAE(
     encoder=MLPEncoder(hidden, latent_dim),
@@ -271,7 +271,7 @@ def diagonal_gaussian_dcvae(
   Args:
     image_shape: (h, w, c); h and w are multiples of 16.
     latent_dim: dimensions of z.
-    num_features: channels of the widest images inside. With 32×32×3 images
+    num_features: channels of the largest feature maps. With 32×32×3 images
       and the defaults the model has 1,579,456 parameters.
 
   Reference:
@@ -291,7 +291,7 @@ def constant_gaussian_dcvae(
   Args:
     image_shape: (h, w, c); h and w are multiples of 16.
     latent_dim: dimensions of z.
-    num_features: channels of the widest images inside. With 32×32×3 images
+    num_features: channels of the largest feature maps. With 32×32×3 images
       and the defaults the model has 1,479,553 parameters.
 
   Reference:
@@ -300,15 +300,17 @@ def constant_gaussian_dcvae(
   return _dcvae(image_shape, latent_dim, num_features, Gaussian(), True)
 
 
-def _dcvae(image_shape, latent_dim, num_features, likelihood, is_constant):
+def _dcvae(
+  image_shape: Sequence[int],
+  latent_dim: int,
+  num_features: int,
+  likelihood: Gaussian,
+  is_constant: bool,
+) -> VAE:
   """Builds either of the two; they differ in the decoder's variance."""
-  shape = tuple(image_shape)
   validate.integer('latent_dim', latent_dim, 1)
   validate.integer('num_features', num_features, 1)
-  if len(shape) != 3 or shape[0] % 16 or shape[1] % 16:
-    raise ValueError(
-      f'image_shape={shape}: expected (h, w, c) with h and w multiples of 16.'
-    )
+  shape = _image_shape(image_shape, multiple=16)
   return VAE(
     encoder=ConvEncoder(num_features, latent_dim),
     decoder=ConvDecoder(num_features, shape, is_constant),
@@ -317,3 +319,14 @@ def _dcvae(image_shape, latent_dim, num_features, likelihood, is_constant):
     latent_dim=latent_dim,
     is_convolutional=True,
   )
+
+
+def _image_shape(
+  image_shape: Sequence[int], multiple: int = 1
+) -> tuple[int, int, int]:
+  shape = tuple(image_shape)
+  if len(shape) != 3 or shape[0] % multiple or shape[1] % multiple:
+    sizes = f', h and w multiples of {multiple}' if multiple > 1 else ''
+    raise ValueError(f'image_shape={shape}: expected (h, w, c){sizes}.')
+  height, width, channels = shape
+  return height, width, channels

@@ -88,21 +88,19 @@ def precision_recall(
     exact_neighbors(x, x, metric=metric, k=k, exclude_self=True).distance[:, -1]
     for x in (real, generated)
   )
-  in_real_balls = within_radius(generated, real, real_radius, metric=metric)
-  in_generated_balls = within_radius(
-    real, generated, generated_radius, metric=metric
-  )
-  num_precise, num_inside, num_recalled = 0, 0, 0
-  is_covered = np.zeros(len(real), bool)
-  for _, inside in in_real_balls:
-    num_precise += int(inside.any(axis=1).sum())
-    num_inside += int(np.count_nonzero(inside))
-    is_covered |= inside.any(axis=0)
-  for _, inside in in_generated_balls:
-    num_recalled += int(inside.any(axis=1).sum())
+  num_precise, num_inside = 0, 0
+  is_covered, is_recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
+  radii = [real_radius[None], generated_radius[:, None]]
+  for _, (in_real_ball, in_generated_ball) in within_radius(
+    generated, real, radii, metric=metric
+  ):
+    num_precise += int(in_real_ball.any(axis=1).sum())
+    num_inside += int(np.count_nonzero(in_real_ball))
+    is_covered |= in_real_ball.any(axis=0)
+    is_recalled |= in_generated_ball.any(axis=0)
   return PrecisionRecall(
     precision=num_precise / len(generated),
-    recall=num_recalled / len(real),
+    recall=float(is_recalled.mean()),
     density=num_inside / (k * len(generated)),
     coverage=float(is_covered.mean()),
   )

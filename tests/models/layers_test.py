@@ -57,7 +57,7 @@ def test_convolutions_equal_pytorch(case, fun, axes):
 
 @pytest.mark.parametrize(
   ('shape', 'features'),
-  [((2, 4, 6, 3), 5), ((1, 2, 2, 1), 1), ((3, 8, 8, 4), 2), ((2, 2, 4, 6), 3)],
+  [((2, 4, 6, 3), 5), ((3, 2, 2, 1), 2)],
 )
 @pytest.mark.parametrize('is_transpose', [False, True])
 def test_convolutions_equal_flax(shape, features, is_transpose):
@@ -77,17 +77,18 @@ def test_convolutions_equal_flax(shape, features, is_transpose):
     variables = {'params': {'kernel': to_flax(kernel)}}
     return module(features, (4, 4), **options).apply(variables, x)
 
-  inputs = draw(*shape), draw(*kernel_shape)
+  inputs = jnp.asarray(draw(*shape)), jnp.asarray(draw(*kernel_shape))
   height, width = int(shape[1] * scale), int(shape[2] * scale)
   cotangent = draw(shape[0], height, width, features)
   tangents = draw(*shape), draw(*kernel_shape)
-  actual = value_and_pullback(ours, inputs, cotangent)
-  expected = value_and_pullback(theirs, inputs, cotangent)
-  jax.tree.map(assert_close, actual, expected)
-  # And forwards: Gauss-Newton needs it.
-  jvp = jax.jit(jax.jvp, static_argnums=0)
-  actual, expected = (jvp(fun, inputs, tangents)[1] for fun in (ours, theirs))
-  assert_close(actual, expected)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def derivatives(fun):
+    # Forwards too: Gauss-Newton needs it.
+    y, pullback = jax.vjp(fun, *inputs)
+    return y, pullback(cotangent), jax.jvp(fun, inputs, tangents)[1]
+
+  jax.tree.map(assert_close, derivatives(ours), derivatives(theirs))
 
 
 def test_each_form_is_the_transpose_of_the_other():
