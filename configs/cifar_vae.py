@@ -32,7 +32,7 @@ def get_config(variant=''):
   config.data.split = 'train'
   config.data.directory = ''
   config.data.pad = 0
-  config.data.num_items = config_dict.placeholder(int)
+  config.data.num_items = 0
 
   config.folds = config_dict.ConfigDict()
   config.folds.num_folds = 10

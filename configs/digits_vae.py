@@ -27,8 +27,8 @@ def get_config(variant=''):
   config.data.directory = ''
   # Zero pixels added on each side: 8×8 becomes 12×12.
   config.data.pad = 2
-  # Use the first so many items; None: all.
-  config.data.num_items = config_dict.placeholder(int)
+  # Use the first so many items; 0: all.
+  config.data.num_items = 0
 
   config.folds = config_dict.ConfigDict()
   config.folds.num_folds = 10
@@ -86,5 +86,5 @@ def get_config(variant=''):
     config.train.epochs = 4
     config.score.epochs = (2, 4)
     config.score.num_samples = 16
-    config.score.num_permutations = 100
+    config.score.num_permutations = 300
   return config

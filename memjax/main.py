@@ -129,7 +129,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     text = ' '.join(str(error.args[0]).split())
     sys.exit(f'memjax: no such key in the config: {text}')
   except (flags.Error, TypeError, ValueError, OSError) as error:
-    sys.exit(f'memjax: {error}')
+    # An error inside a config file comes with its whole traceback as text.
+    sys.exit(f'memjax: {str(error).strip().splitlines()[-1]}')
 
 
 def _quiet_libraries() -> None:

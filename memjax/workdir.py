@@ -6,7 +6,7 @@ import json
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -20,13 +20,23 @@ __all__ = ['claim', 'environment', 'fingerprint', 'flatten', 'write_json']
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
 
 
-def claim(workdir: pathlib.Path, config: dict[str, Any], data: str) -> None:
+def claim(
+  workdir: pathlib.Path,
+  config: dict[str, Any],
+  data: str,
+  *,
+  free: Collection[str] = (),
+) -> None:
   """Makes the folder this config's, or refuses if it is another's.
+
+  A folder in which nothing was computed yet belongs to whoever comes.
 
   Args:
     workdir: created if missing.
     config: the resolved config, JSON values.
     data: fingerprint of the data, so that a changed file is noticed.
+    free: keys, such as 'config.score.estimator', that may differ, because
+      nothing that is kept depends on them.
 
   Raises:
     ValueError: naming each key that differs and both values.
@@ -36,10 +46,13 @@ def claim(workdir: pathlib.Path, config: dict[str, Any], data: str) -> None:
   record = json.loads(
     json.dumps({'config': config, 'data': data, 'ran_on': environment()})
   )
-  if not path.exists():
+  is_empty = not any(
+    (workdir / name).exists() for name in ('checkpoints', 'arrays')
+  )
+  if is_empty or not path.exists():
     write_json(path, record)
     return
-  found = json.loads(path.read_text())
+  found = _read_record(path)
   old = {**flatten(found['config'], 'config'), 'the data itself': found['data']}
   new = {
     **flatten(record['config'], 'config'),
@@ -48,7 +61,7 @@ def claim(workdir: pathlib.Path, config: dict[str, Any], data: str) -> None:
   different = [
     f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
     for key in sorted(old.keys() | new.keys())
-    if old.get(key, ...) != new.get(key, ...)
+    if key not in free and old.get(key, ...) != new.get(key, ...)
   ]
   if different:
     raise ValueError(
@@ -66,6 +79,20 @@ def claim(workdir: pathlib.Path, config: dict[str, Any], data: str) -> None:
         before,
         now,
       )
+  write_json(path, record)
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    record = json.loads(path.read_text())
+    if {'config', 'data', 'ran_on'} <= record.keys():
+      return record
+  except (ValueError, AttributeError):
+    pass
+  raise ValueError(
+    f'{path} is damaged or not of memjax. Pass another --workdir, or delete '
+    'that folder.'
+  )
 
 
 def environment() -> dict[str, Any]:
@@ -127,7 +154,10 @@ def flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _commit() -> str | None:
   """The checkout's commit, '+' if it has changes; None outside a checkout."""
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(__file__).resolve().parent
+  # An installed package may lie inside somebody else's repository.
+  if not (here.parent / '.git').exists():
+    return None
   try:
     described = subprocess.run(
       ['git', 'describe', '--always', '--dirty=+', '--abbrev=40'],

@@ -52,6 +52,7 @@ class Analysis(NamedTuple):
     num_folds: K, of the repeat with the most models.
     estimator: by which the scores were made.
     num_permutations: behind the p-values.
+    is_partition: each repeat holds every item out exactly once.
   """
 
   scores: MemorizationScores
@@ -68,6 +69,7 @@ class Analysis(NamedTuple):
   num_folds: int
   estimator: str
   num_permutations: int
+  is_partition: bool
 
   @property
   def is_scored(self) -> np.ndarray:
@@ -153,6 +155,9 @@ def analyze(
     num_folds=int(np.bincount(np.unique(repeat, return_inverse=True)[1]).max()),
     estimator=estimator,
     num_permutations=num_permutations,
+    is_partition=all(
+      (held_out[repeat == r].sum(axis=0) == 1).all() for r in np.unique(repeat)
+    ),
   )
 
 
@@ -168,7 +173,14 @@ def _intervals(log_px, held_out, repeat, estimator) -> tuple[Interval, ...]:
 
   def summaries(keep):
     rows = held_out[keep]
-    both = rows.any(axis=0) & ~rows.all(axis=0)
+    both = np.asarray(rows.any(axis=0) & ~rows.all(axis=0))
+    # What is left of a study from which models are excluded may hold nothing
+    # that can be scored, or paired; then there is no interval.
+    is_paired = estimator != 'matched' or all(
+      (rows[repeat[keep] == r].shape[0] > 1) for r in np.unique(repeat[keep])
+    )
+    if not both.any() or not is_paired:
+      return np.full(2, np.nan)
     score = memorization_score(
       log_px[keep][:, both],
       rows[:, both],

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,15 @@ from memjax.analysis.report_page import (
   Study,
   make_page,
   make_sections,
+  make_unscored_page,
   share_rough,
 )
-from memjax.analysis.verdict import Q_LIMIT, judge
+from memjax.analysis.verdict import Q_LIMIT, Verdict, judge
 
-__all__ = ['FullRun', 'Study', 'write']
+__all__ = ['FullRun', 'Study', 'write', 'write_unscored']
 
 _SCORES = 'arrays/scores.npz'
+_COLUMNS = ('score', 'std_err', 'p', 'q', 'U', 'V', 'null_mean', 'log_mean_exp')
 
 
 def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
@@ -44,24 +47,50 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
     _write_figure(workdir, section)
     for section in make_sections(study, analysis)
   ]
+  record = _write_record(workdir, study, verdict, _numbers(study, analysis))
+  text = page.render(make_page(study, analysis, verdict, sections, record))
+  files.write_atomically(
+    workdir / 'report.html', lambda file: file.write(text.encode())
+  )
+
+
+def write_unscored(workdir: pathlib.Path, study: Study) -> None:
+  """Says which models diverged, when too few are left to score anything."""
+  excluded = sum(d['excluded'] for d in study.divergences)
+  verdict = Verdict(
+    'not_valid',
+    f'No verdict: {excluded} of {len(study.repeat)} models diverged, and '
+    'nothing can be scored with those that are left.',
+    'Try a lower learning rate.',
+    float('nan'),
+    (),
+  )
+  nothing = np.full(len(study.ids), np.nan)
+  _write_table(workdir / 'scores.csv', study, dict.fromkeys(_COLUMNS, nothing))
+  record = _write_record(workdir, study, verdict, {})
+  text = page.render(make_unscored_page(study, verdict, record))
+  files.write_atomically(
+    workdir / 'report.html', lambda file: file.write(text.encode())
+  )
+
+
+def _write_record(workdir, study, verdict, numbers) -> dict[str, Any]:
+  """Writes report.json; returns what config.json knows."""
   record = json.loads((workdir / 'config.json').read_text())
   run_folder.write_json(
     workdir / 'report.json',
     {
       'verdict': verdict._asdict(),
-      'numbers': _numbers(study, analysis),
+      'numbers': numbers,
       'models': {
         'number': len(study.repeat),
-        'excluded': excluded,
+        'excluded': sum(d['excluded'] for d in study.divergences),
         'diverged': study.divergences,
       },
       **record,
     },
   )
-  text = page.render(make_page(study, analysis, verdict, sections, record))
-  files.write_atomically(
-    workdir / 'report.html', lambda file: file.write(text.encode())
-  )
+  return record
 
 
 def _write_figure(workdir: pathlib.Path, section: page.Section) -> page.Section:
@@ -96,32 +125,31 @@ def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:
 
 
 def _write_csv(path: pathlib.Path, study: Study, analysis: Analysis) -> None:
+  values = (
+    analysis.scores.score,
+    analysis.scores.std_err,
+    analysis.test.p_value,
+    analysis.test.q_value,
+    analysis.scores.log_px_in,
+    analysis.scores.log_px_out,
+    analysis.test.null_mean,
+    analysis.published,
+  )
+  _write_table(path, study, dict(zip(_COLUMNS, values, strict=True)))
+
+
+def _write_table(
+  path: pathlib.Path, study: Study, columns: Mapping[str, np.ndarray]
+) -> None:
   """One row an item, floats in full: reading it back gives the same bits."""
-  labels = study.labels if study.labels is not None else [''] * len(study.ids)
-  columns = {
-    'id': study.ids,
-    'label': labels,
-    'score': analysis.scores.score,
-    'std_err': analysis.scores.std_err,
-    'p': analysis.test.p_value,
-    'q': analysis.test.q_value,
-    'U': analysis.scores.log_px_in,
-    'V': analysis.scores.log_px_out,
-    'null_mean': analysis.test.null_mean,
-    'log_mean_exp': analysis.published,
-  }
+  labels = [''] * len(study.ids) if study.labels is None else study.labels
+  cells = [[repr(float(v)) for v in column] for column in columns.values()]
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(columns)
-  cells = [
-    [repr(float(v)) if np.asarray(column).dtype.kind == 'f' else v
-     for v in column]
-    for column in columns.values()
-  ]  # fmt: skip
-  writer.writerows(zip(*cells, strict=True))
-  files.write_atomically(
-    path, lambda file: file.write(text.getvalue().encode())
-  )
+  writer.writerow(['id', 'label', *columns])
+  writer.writerows(zip(study.ids, labels, *cells, strict=True))
+  content = text.getvalue().encode()
+  files.write_atomically(path, lambda file: file.write(content))
 
 
 def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
@@ -132,7 +160,7 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
   def number(value, array, **more):
     return {'value': value, 'array': f'{_SCORES}:{array}', **more}
 
-  numbers = {
+  numbers: dict[str, Any] = {
     'estimator': analysis.estimator,
     'num_items': len(study.ids),
     'num_items_scored': int(analysis.is_scored.sum()),

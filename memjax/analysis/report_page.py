@@ -12,7 +12,18 @@ from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.verdict import Q_LIMIT, Verdict
 from memjax.likelihood import reliable_below
 
-__all__ = ['FullRun', 'Study', 'make_page', 'make_sections', 'share_rough']
+__all__ = [
+  'FullRun',
+  'Study',
+  'make_page',
+  'make_sections',
+  'make_unscored_page',
+  'share_rough',
+]
+
+_QUESTION = (
+  'Does a model give an item more probability because it was trained on it?'
+)
 
 
 class FullRun(NamedTuple):
@@ -66,8 +77,9 @@ def share_rough(study: Study) -> float:
   """Share of the log-probabilities whose estimate is not reliable."""
   if study.estimates is None:
     return 0.0
-  limit = reliable_below(study.num_samples)
-  return float((~(study.estimates['pareto_k'] < limit)).mean())
+  shape = study.estimates['pareto_k']
+  # NaN: too few samples to tell.
+  return float((shape >= reliable_below(study.num_samples)).mean())
 
 
 def make_page(
@@ -109,8 +121,7 @@ def make_page(
     uncertainty += '\n\nBut: ' + ' '.join(verdict.caveats)
   return page.Page(
     title=f'Memorization of {study.name}',
-    question='Does a model give an item more probability because it was '
-    'trained on it?',
+    question=_QUESTION,
     verdict_kind=verdict.kind,
     verdict=verdict.headline,
     uncertainty=uncertainty,
@@ -121,10 +132,33 @@ def make_page(
       *_model_section(study),
       _settings(record),
     ],
-    footer='Made by memjax '
-    f'{record["ran_on"]["versions"]["memjax"]} on '
+    footer=_footer(record),
+  )
+
+
+def make_unscored_page(
+  study: Study, verdict: Verdict, record: dict[str, Any]
+) -> page.Page:
+  """The page of a study of which too few models are left."""
+  return page.Page(
+    title=f'Memorization of {study.name}',
+    question=_QUESTION,
+    verdict_kind=verdict.kind,
+    verdict=verdict.headline,
+    uncertainty=verdict.uncertainty,
+    sections=[
+      *_model_section(study._replace(estimates=None)),
+      _settings(record),
+    ],
+    footer=_footer(record),
+  )
+
+
+def _footer(record: dict[str, Any]) -> str:
+  return (
+    f'Made by memjax {record["ran_on"]["versions"]["memjax"]} on '
     f'{datetime.date.today().isoformat()}. Method: van den Burg and Williams, '
-    '“On Memorization in Probabilistic Deep Generative Models”, 2021.',
+    '“On Memorization in Probabilistic Deep Generative Models”, 2021.'
   )
 
 
@@ -221,12 +255,14 @@ def _full_sections(full: FullRun) -> list[page.Section]:
 
 def _class_section(study: Study, analysis: Analysis) -> page.Section:
   is_scored = analysis.is_scored
+  names, labels = np.unique(np.asarray(study.labels), return_inverse=True)
   return page.Section(
     'Scores by class',
     figure=figures.score_by_class(
-      np.asarray(study.labels)[is_scored],
+      labels[is_scored],
       analysis.scores.score[is_scored],
       analysis.null,
+      class_names=[str(name) for name in names],
     ),
     alt='Spread of the scores within each class, over that of the null.',
     caption='Classes differ in how much their items vary, and so in how much '
@@ -280,13 +316,23 @@ def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
 
 
 def _how_to_read(analysis: Analysis) -> page.Section:
-  return page.Section(
-    'What these numbers mean',
-    body='The data were split into '
-    f'{analysis.num_folds} folds, {analysis.num_repeats} times over; each '
-    'model trained on all folds but one. So every item was seen by most '
-    'models and never seen by some.\n\n'
-    'The score of an item is its average log-probability under the models that '
+  if analysis.is_partition:
+    design = (
+      f'The data were split into {analysis.num_folds} folds, '
+      f'{analysis.num_repeats} times over; each model trained on all folds but '
+      'one. So every item was seen by most models and never seen by some.'
+    )
+  else:
+    design = (
+      'Every item was seen in training by some models and never seen by others.'
+    )
+  average = {
+    'mean_log': 'average log-probability',
+    'log_mean_exp': 'log of the average probability',
+    'matched': 'log of the average probability (as many models on each side)',
+  }[analysis.estimator]
+  text = (
+    f'{design}\n\nThe score of an item is its {average} under the models that '
     'trained on it (U) minus that under the models that did not (V), in nats. '
     'A score of 1 means e = 2.7 times, a score of 5 means 148 times more '
     'probable. The score describes the way of training, not one trained '
@@ -294,13 +340,17 @@ def _how_to_read(analysis: Analysis) -> page.Section:
     'Chance is measured, not assumed: who held out what is shuffled among the '
     f'items {analysis.num_permutations:,} times, and everything is scored '
     'again. The p-value is the share of shuffles that score as high. The '
-    'q-value bounds the share of false finds among items as extreme.\n\n'
-    'The published estimator averages probabilities rather than '
-    'log-probabilities. It has a median of '
-    f'{page.format_number(float(np.nanmedian(analysis.published)), "nats")} '
-    'here, of which chance alone explains '
-    f'{page.format_number(analysis.published_null_mean, "nats")}.',
+    'q-value bounds the share of false finds among items as extreme.'
   )
+  if analysis.estimator != 'log_mean_exp':
+    median = float(np.nanmedian(analysis.published))
+    text += (
+      '\n\nThe published estimator is the log of the average probability. It '
+      f'has a median of {page.format_number(median, "nats")} here, of which '
+      'chance alone explains '
+      f'{page.format_number(analysis.published_null_mean, "nats")}.'
+    )
+  return page.Section('What these numbers mean', body=text)
 
 
 def _model_section(study: Study) -> list[page.Section]:
@@ -318,8 +368,12 @@ def _model_section(study: Study) -> list[page.Section]:
       f'{page.format_number(float(np.median(study.estimates["std_err"])))} '
       'nats, median effective sample size '
       f'{page.format_number(float(np.median(study.estimates["ess"])))}; '
-      f'{share_rough(study):.1%} of the estimates hang on few samples (Pareto '
-      'k̂ above its limit) and are likely too low.'
+      + (
+        'too few samples to tell how far to trust them.'
+        if np.isnan(study.estimates['pareto_k']).all()
+        else f'{share_rough(study):.1%} of the estimates hang on few samples '
+        '(Pareto k̂ above its limit) and are likely too low.'
+      )
     )
   if not rows:
     if study.estimates is None:

@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memjax.analysis import page
 from memjax.analysis.memorization import Analysis, Interval
 
 __all__ = ['Verdict', 'judge']
 
 # Below this effect, in nats, a find is a small one: a factor of e = 2.7.
 _SMALL = 1.0
+# The verdict looks at the mean, at the 0.95 quantile, and at single items.
+_LOOKS = 3
 # More models missing than this and what is left may be a biased selection.
 _MOST_EXCLUDED = 0.2
 Q_LIMIT = 0.05
@@ -22,7 +25,7 @@ class Verdict(NamedTuple):
     kind: 'memorizes' | 'weak' | 'none_found' | 'not_valid'.
     headline: one sentence.
     uncertainty: how sure, in one or two sentences.
-    p_value: of the test behind it: twice the smaller global p.
+    p_value: of the tests behind it, corrected for their number.
     caveats: further sentences; each limits what may be concluded.
   """
 
@@ -38,17 +41,24 @@ def judge(
 ) -> Verdict:
   """Turns scores and their null into a verdict.
 
-  The verdict rests on two tests of all items at once, of the mean score and of
-  its 0.95 quantile; the smaller p is doubled for having looked twice. Below
-  0.01 it is 'memorizes', up to 0.05 'weak'.
+  It rests on three tests: of the mean score, of the 0.95 quantile of the
+  scores, and of the single item that stands out most (the smallest q-value,
+  which is a valid p-value of "nothing is memorized"). The smallest p is tripled
+  for having looked three times. Up to 0.01 the verdict is 'memorizes', up to
+  0.05 'weak'. With so few permutations that 0.05 cannot be reached, it is
+  'not_valid'.
 
   Args:
     analysis: the scores of the last epoch and their null.
     share_excluded: of models that diverged and are in no score.
-    share_rough: of log-probabilities whose estimate is not reliable.
+    share_rough: of log-probabilities whose estimate is known to be poor.
   """
-  p_value = min(1.0, 2 * float(np.min(analysis.test.global_p_value)))
-  score = analysis.scores.score[analysis.is_scored]
+  smallest_q = float(np.nanmin(analysis.test.q_value))
+  smallest = min(float(analysis.test.global_p_value.min()), smallest_q)
+  # q-values pool the permutations of all items; the verdict claims no more
+  # than the permutations themselves can show.
+  floor = _LOOKS / (1 + analysis.num_permutations)
+  p_value = min(1.0, max(floor, _LOOKS * smallest))
   found = analysis.test.q_value[analysis.is_scored] <= Q_LIMIT
   if share_excluded > _MOST_EXCLUDED:
     kind = 'not_valid'
@@ -56,20 +66,22 @@ def judge(
       f'No verdict: {share_excluded:.0%} of the models diverged, and those '
       'that are left may be a biased selection.'
     )
+  elif floor > 0.05:
+    kind = 'not_valid'
+    headline = (
+      f'No verdict: {analysis.num_permutations} permutations are too few to '
+      'tell memorization from chance. Take 300 or more.'
+    )
   elif p_value <= 0.05:
     kind = 'memorizes' if p_value <= 0.01 else 'weak'
     headline = _found_headline(analysis, kind, found)
   else:
     kind = 'none_found'
-    headline = (
-      f'No memorization found in these {score.size:,} items: models that '
-      'trained on an item give it no more probability than models that did '
-      'not, beyond chance.'
-    )
+    headline = _none_headline(analysis, found)
   return Verdict(
     kind,
     headline,
-    _uncertainty(analysis, p_value),
+    _uncertainty(analysis, p_value, floor),
     p_value,
     _caveats(analysis, share_excluded, share_rough),
   )
@@ -77,27 +89,56 @@ def judge(
 
 def _found_headline(analysis: Analysis, kind: str, found: np.ndarray) -> str:
   """What was found and how large it is; a small effect is called small."""
-  null = float(np.quantile(analysis.null, 0.95, axis=1).mean())
-  largest = max(analysis.mean.value, analysis.quantile_95.value - null)
+  mean = _excess_mean(analysis)
+  largest = max(mean, analysis.quantile_95.value - _null_quantile(analysis))
+  overall = float(analysis.test.global_p_value.min()) * _LOOKS <= 0.05
+  size = 'few' if not overall else 'little' if largest < _SMALL else 'large'
   answer = {
-    ('memorizes', True): 'Yes, but little: this kind of model memorizes',
-    ('memorizes', False): 'Yes: this kind of model memorizes',
-    ('weak', True): 'Possibly a little: this kind of model may memorize',
-    ('weak', False): 'Possibly: this kind of model may memorize',
-  }[kind, largest < _SMALL]
-  if analysis.mean.value > 0:
+    ('memorizes', 'few'): 'Yes, a few items: this kind of model memorizes',
+    ('memorizes', 'little'): 'Yes, but little: this kind of model memorizes',
+    ('memorizes', 'large'): 'Yes: this kind of model memorizes',
+    ('weak', 'few'): 'Possibly a few items: this kind of model may memorize',
+    ('weak', 'little'): 'Possibly a little: this kind of model may memorize',
+    ('weak', 'large'): 'Possibly: this kind of model may memorize',
+  }[kind, size]
+  if not overall:
+    effect = 'The items as a whole show nothing beyond chance'
+  elif mean > 0:
     effect = (
-      'Training on an item multiplies its probability by '
-      f'{_factor(analysis.mean.value)} on average'
+      'Training on an item typically multiplies its probability by '
+      f'{_factor(mean)}'
     )
   else:
     effect = 'The highest scores are higher than chance allows'
-  which = (
-    f'{int(found.sum()):,} of {found.size:,} items stand out one by one'
-    if found.any()
-    else 'no single item stands out for certain'
-  )
-  return f'{answer}. {effect}; {which}.'
+  return f'{answer}. {effect}; {_name_found(found)}.'
+
+
+def _none_headline(analysis: Analysis, found: np.ndarray) -> str:
+  text = f'No memorization detected in these {found.size:,} items'
+  if not np.isnan(analysis.mean.high):
+    bias = analysis.mean.value - _excess_mean(analysis)
+    most = max(analysis.mean.high - bias, 0.0)
+    text += f': on average at most {most:.2f} nats'
+  if found.any():
+    text += f'; {_name_found(found)}, which may be chance'
+  return text + '.'
+
+
+def _name_found(found: np.ndarray) -> str:
+  count = int(found.sum())
+  if not count:
+    return 'no single item stands out for certain'
+  verb = 'stands' if count == 1 else 'stand'
+  return f'{count:,} of {found.size:,} items {verb} out one by one'
+
+
+def _excess_mean(analysis: Analysis) -> float:
+  """The mean score less what the estimator gives when nothing is memorized."""
+  return analysis.mean.value - float(np.nanmean(analysis.test.null_mean))
+
+
+def _null_quantile(analysis: Analysis) -> float:
+  return float(np.quantile(analysis.null, 0.95, axis=1).mean())
 
 
 def _factor(nats: float) -> str:
@@ -107,19 +148,14 @@ def _factor(nats: float) -> str:
   return f'{factor:.2f}' if factor < 10 else f'{factor:,.3g}'
 
 
-def _uncertainty(analysis: Analysis, p_value: float) -> str:
-  smallest = 2 / (1 + analysis.num_permutations)
-  p_text = (
-    f'p ≤ {smallest:.2g}' if p_value <= smallest else f'p = {p_value:.2g}'
-  )
-  null = np.quantile(analysis.null, 0.95, axis=1).mean()
-  text = f'Mean score {_interval(analysis.mean)} nats; '
-  text += (
-    f'the top 5 % score {analysis.quantile_95.value:.2f} nats or more, where '
-    f'chance alone would give {null:.2f} ({p_text} against models that ignore '
+def _uncertainty(analysis: Analysis, p_value: float, floor: float) -> str:
+  return (
+    f'Mean score {_interval(analysis.mean)} nats; the top 5 % score '
+    f'{analysis.quantile_95.value:.2f} nats or more, where chance alone would '
+    f'give {_null_quantile(analysis):.2f} '
+    f'({page.format_p(p_value, min(floor, 1.0))} against models that ignore '
     'who trained on what).'
   )
-  return text
 
 
 def _interval(interval: Interval) -> str:
@@ -133,12 +169,22 @@ def _interval(interval: Interval) -> str:
 
 def _caveats(analysis, share_excluded, share_rough) -> tuple[str, ...]:
   caveats = []
-  if analysis.num_repeats == 1:
+  if analysis.num_repeats == 1 and not analysis.is_partition:
+    caveats.append(
+      'The models are no repeated partition of the items, so no score has an '
+      'interval.'
+    )
+  elif analysis.num_repeats == 1:
     caveats.append(
       f'With one repeat of {analysis.num_folds} folds an item has only '
       f'{analysis.num_folds} possible scores, so its own p-value cannot go '
       f'below {1 / analysis.num_folds:.2g} and no score has an interval. The '
       'verdict rests on all items together, which is valid at one repeat.'
+    )
+  if 0.01 < _LOOKS / (1 + analysis.num_permutations) <= 0.05:
+    caveats.append(
+      f'{analysis.num_permutations} permutations can give no more than a weak '
+      'verdict; take 300 or more.'
     )
   if share_excluded:
     caveats.append(
@@ -163,6 +209,6 @@ def _caveats(analysis, share_excluded, share_rough) -> tuple[str, ...]:
   if n_missing:
     caveats.append(
       f'{n_missing} items have no score, because no remaining model held them '
-      'out.'
+      'out, or none trained on them.'
     )
   return tuple(caveats)

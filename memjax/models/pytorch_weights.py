@@ -38,7 +38,7 @@ def pytorch_shapes(model: VAE) -> dict[str, tuple[int, ...]]:
     [('_encoder.1.weight', (512, 1024)), ('_encoder.1.bias', (512,))]
   """
   variables = jax.eval_shape(model.init, jax.random.key(0))
-  ours = flax.traverse_util.flatten_dict(variables)
+  ours: dict[Any, Any] = flax.traverse_util.flatten_dict(variables)
   return {
     entry.name: tuple(
       ours[entry.path].shape[axis] for axis in np.argsort(entry.axes)

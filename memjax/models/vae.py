@@ -250,8 +250,9 @@ def bernoulli_mlp_vae(
   Reference:
     van den Burg and Williams (2021), Supplement B.2, Table 1.
   """
+  validate.integer('latent_dim', latent_dim, 1)
+  hidden = tuple(validate.integer('hidden', width, 1) for width in hidden)
   shape = _image_shape(image_shape)
-  hidden = tuple(hidden)
   return VAE(
     encoder=MLPEncoder(hidden, latent_dim),
     decoder=MLPDecoder(hidden[::-1], shape),

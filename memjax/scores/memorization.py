@@ -264,6 +264,11 @@ def check_log_px(
     ValueError: as `memorization_score`.
   """
   log_px = validate.finite('log_px', log_px, rank=2, instead=_INSTEAD)
+  if log_px.shape[0] < 2 or log_px.shape[1] < 1:
+    raise ValueError(
+      f'log_px has shape {log_px.shape}: expected two models or more, and one '
+      'item or more.'
+    )
   held_out = _check_held_out(held_out, log_px.shape)
   return log_px, held_out, _check_repeat(repeat, held_out)
 
@@ -328,11 +333,11 @@ def _ufunc(estimator: str) -> np.ufunc:
 
 def _rest(values: np.ndarray, reduce: np.ufunc) -> np.ndarray:
   """Reduces each block over all its models but one; the last row over all."""
-  width = values.shape[1]
-  others = ~np.eye(width, dtype=bool)
-  return np.stack(
-    [reduce.reduce(values[:, others[k]], axis=1) for k in range(width)], axis=1
-  )
+  edge = np.full_like(values[:, :1], float(reduce.identity))
+  before = reduce.accumulate(np.concatenate([edge, values], axis=1), axis=1)
+  reverse = np.concatenate([edge, values[:, ::-1]], axis=1)
+  after = reduce.accumulate(reverse, axis=1)[:, ::-1]
+  return reduce(before[:, :-1], after[:, 1:])
 
 
 def _averages(
@@ -424,7 +429,13 @@ def _pooled_p_value(
   design, estimator, num_permutations, seed, groups, score, mean, std
 ) -> np.ndarray:
   """Upper tail of each standardized score in the null of all items."""
-  scale = np.where(std > 0, std, np.inf)
+  # The observed score is standardized with the null's, as one of P + 1 equals:
+  # else it alone would be judged by a mean and a deviation it has no part in.
+  count = num_permutations
+  shift = (score - mean) / (count + 1)
+  square = std**2 * (count - 1) + (score - mean) * shift * count
+  mean, std = mean + shift, np.sqrt(square / count)
+  scale = np.where(std > 1e-12 * (1 + np.abs(mean)), std, np.inf)
   enough = min(num_permutations, -(-_POOL // score.size))
   pool = np.sort(
     np.concatenate(
@@ -440,7 +451,7 @@ def _pooled_p_value(
 
 
 def _check_held_out(held_out, shape: tuple[int, int]) -> np.ndarray:
-  held_out = validate.host_array('held_out', held_out, rank=2)
+  held_out = validate.host_array('held_out', held_out, rank=2, instead=_INSTEAD)
   if held_out.shape != shape:
     raise ValueError(
       f'held_out has shape {held_out.shape}: expected the shape of log_px, '
@@ -464,7 +475,7 @@ def _check_repeat(repeat, held_out: np.ndarray) -> np.ndarray:
   """The repeat of each model; equal blocks if None and the design allows."""
   num_models = len(held_out)
   if repeat is not None:
-    repeat = validate.host_array('repeat', repeat, rank=1)
+    repeat = validate.host_array('repeat', repeat, rank=1, instead=_INSTEAD)
     if repeat.shape[0] != num_models or repeat.dtype.kind not in 'iu':
       raise ValueError(
         f'repeat has {repeat.shape[0]} entries of dtype {repeat.dtype}: '

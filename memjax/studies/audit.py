@@ -24,6 +24,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """
   validate.one_of('config.estimator', config.estimator, ESTIMATORS)
   validate.integer('config.num_permutations', config.num_permutations, 1)
+  validate.integer('config.seed', config.seed, 0, 2**32 - 1)
   log_px, held_out, repeat = check_log_px(
     _load_required(config, 'log_px'),
     _load_required(config, 'held_out'),
@@ -31,7 +32,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   )
   num_items = log_px.shape[1]
   items = {
-    name: _check_length(name, _load(config, name), num_items)
+    name: _check_items(name, _load(config, name), num_items)
     for name in ('labels', 'ids', 'groups')
   }
   images = read_npy(config.images).images if config.images else None
@@ -50,7 +51,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   data = run_folder.fingerprint(
     (log_px, held_out, repeat, study.images, *items.values())
   )
-  run_folder.claim(workdir, config.to_dict(), data)
+  # Nothing is kept that took time to compute: any setting may change.
+  free = run_folder.flatten(config.to_dict(), 'config').keys()
+  run_folder.claim(workdir, config.to_dict(), data, free=free)
   analysis = analyze(
     {0: log_px},
     held_out,
@@ -95,4 +98,18 @@ def _check_length(name, array, num_items: int) -> np.ndarray | None:
       f'config.{name} holds {len(array)} items: expected {num_items}, as '
       'log_px has.'
     )
+  return array
+
+
+def _check_items(name, array, num_items: int) -> np.ndarray | None:
+  """Labels, ids or groups: one number or text an item, ids unique."""
+  if _check_length(name, array, num_items) is None:
+    return None
+  if array.ndim != 1 or array.dtype.kind not in 'iuUS':
+    raise ValueError(
+      f'config.{name} has shape {array.shape} and dtype {array.dtype}: '
+      f'expected {num_items} integers or texts.'
+    )
+  if name == 'ids' and len(np.unique(array)) < num_items:
+    raise ValueError('config.ids holds an id twice: expected unique ids.')
   return array

@@ -44,6 +44,12 @@ _FLIPS = {
 }
 _PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 _NUM_SAMPLES_SHOWN = 40
+# What may change in a folder that holds trained models.
+_FREE = (
+  'config.score.estimator',
+  'config.score.num_permutations',
+  'config.train.checkpoint_seconds',
+)
 # Floats that one scoring call may hold, by default: they should stay in cache
 # on a CPU, and fill an accelerator.
 _FLOATS_PER_CALL = {'cpu': 2**22}
@@ -57,18 +63,26 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     config: as in `configs/digits_vae.py`.
     workdir: created if missing; refused if it belongs to another config.
   """
+  validate.integer('config.seed', config.seed, 0, 2**32 - 1)
+  validate.integer('config.data.num_items', config.data.num_items, 0)
   dataset = load_dataset(
     config.data.source,
     split=config.data.split,
     data_dir=config.data.directory or None,
     pad=config.data.pad,
-    num_items=config.data.num_items,
+    num_items=config.data.num_items or None,
   )
   groups = _groups(dataset, config.folds.use_groups)
   grid = _make_grid(config, len(dataset.ids), groups)
   model = _make_model(config, dataset.images.shape[1:])
   options = _make_options(config, model, dataset)
-  run_folder.claim(workdir, config.to_dict(), run_folder.fingerprint(dataset))
+  jax.eval_shape(model.init, jax.random.key(0))  # a bad size fails here
+  run_folder.claim(
+    workdir,
+    config.to_dict(),
+    run_folder.fingerprint(dataset),
+    free=_FREE,
+  )
   logging.info(
     '%d items, %d models (%d repeats of %d folds), %d at a time by %s on %s.',
     len(dataset.ids),
@@ -140,7 +154,7 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   num_models = config.folds.num_folds * config.folds.num_repeats
   how = choose_lift(model, train.lift)
   return LoopOptions(
-    seed=check('config.seed', config.seed, 0),
+    seed=config.seed,
     epochs=epochs,
     batch_size=check('config.train.batch_size', train.batch_size, 1),
     score_epochs=tuple(score_epochs),
@@ -254,16 +268,6 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
   for epoch in sorted(set(config.score.epochs)):
     with np.load(workdir / 'arrays' / f'log_px_epoch_{epoch:04d}.npz') as saved:
       arrays[epoch] = {name: saved[name][kept] for name in saved.files}
-  logging.info('Scoring, and %d permutations.', config.score.num_permutations)
-  analysis = analyze(
-    {epoch: saved['log_px'] for epoch, saved in arrays.items()},
-    grid.held_out[kept],
-    grid.repeat[kept],
-    estimator=config.score.estimator,
-    num_permutations=config.score.num_permutations,
-    seed=config.seed,
-    groups=groups,
-  )
   last = arrays[max(arrays)]
   study = report.Study(
     name=config.data.source,
@@ -278,6 +282,24 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     num_samples=config.score.num_samples,
     full=full,
     is_dequantized=config.transform == 'dequantize_logit',
+  )
+  held_out = grid.held_out[kept]
+  if not (held_out.any(axis=0) & ~held_out.all(axis=0)).any():
+    report.write_unscored(workdir, study)
+    raise RuntimeError(
+      f'{len(excluded)} of {len(grid.repeat)} models diverged, and what is '
+      f'left scores no item; {workdir / "report.html"} names them. Try a lower '
+      'learning rate.'
+    )
+  logging.info('Scoring, and %d permutations.', config.score.num_permutations)
+  analysis = analyze(
+    {epoch: saved['log_px'] for epoch, saved in arrays.items()},
+    grid.held_out[kept],
+    grid.repeat[kept],
+    estimator=config.score.estimator,
+    num_permutations=config.score.num_permutations,
+    seed=config.seed,
+    groups=groups,
   )
   report.write(workdir, study, analysis)
 

@@ -92,7 +92,6 @@ def train_and_score(
 
   Raises:
     Preempted: on SIGTERM or Ctrl-C, after saving.
-    RuntimeError: if every model diverged.
   """
   loop = _Loop(
     model, optimizer, transform, dataset, grid, options, workdir, augment
@@ -103,12 +102,6 @@ def train_and_score(
       pending = loop.run_attempt(attempt, pending)
       if not pending.size:
         break
-  if pending.size == len(grid.repeat):
-    first = loop.divergences[0]
-    raise RuntimeError(
-      f'All {pending.size} models diverged, the first in epoch {first.epoch}: '
-      f'{first.reason}. Nothing can be scored; try a lower learning rate.'
-    )
   loop.join(pending)
   return loop.divergences
 
@@ -132,15 +125,16 @@ def load_variables(
   Raises:
     FileNotFoundError: if there is no checkpoint that can be used.
   """
-  keys = jax.random.split(jax.random.key(0), width)
-  like = _Carry(
-    jax.eval_shape(
-      jax.vmap(lambda key: init_state(model, optimizer, key)), keys
-    ),
-    jax.eval_shape(jax.vmap(lambda key: no_metrics()), keys),
-    jax.ShapeDtypeStruct((width,), jnp.int32),
-    jax.ShapeDtypeStruct((width,), jnp.bool_),
-  )
+
+  def start(keys):
+    return _Carry(
+      jax.vmap(lambda key: init_state(model, optimizer, key))(keys),
+      jax.vmap(lambda key: no_metrics())(keys),
+      jnp.zeros(width, jnp.int32),
+      jnp.zeros(width, bool),
+    )
+
+  like = jax.eval_shape(start, jax.random.split(jax.random.key(0), width))
   directory = pathlib.Path(workdir) / 'checkpoints' / group
   with Checkpoints(directory) as checkpoints:
     found = checkpoints.restore(like)
@@ -234,9 +228,11 @@ class _Loop:
     self._parts[group.name] = group.models[: group.size]
     with Checkpoints(self._checkpoints / group.name) as checkpoints:
       carry, epoch, step = self._restore(group, checkpoints)
+      self._stop_if_asked()
       while True:
         if step == 0 and epoch in options.score_epochs:
           is_new = self._score(group, carry, epoch) & (carry.failed == 0)
+          self._stop_if_asked()
           carry = carry._replace(
             failed=jnp.where(is_new, epoch, carry.failed),
             in_scoring=carry.in_scoring | is_new,
@@ -261,9 +257,14 @@ class _Loop:
       jnp.zeros(len(group.models), jnp.int32),
       jnp.zeros(len(group.models), bool),
     )
-    found = checkpoints.restore(carry) or Checkpoint(
-      0, carry, {'epoch': 0, 'step': 0}
-    )
+    fresh = Checkpoint(0, carry, {'epoch': 0, 'step': 0})
+    found = checkpoints.restore(carry) or fresh
+    missing = self._missing_part(group, found)
+    if missing is not None:
+      logging.error(
+        '%s is missing or damaged: %s starts over.', missing, group.name
+      )
+      found = fresh
     epoch, step = found.metadata['epoch'], found.metadata['step']
     if epoch or step:
       logging.info('%s goes on after epoch %d.', group.name, epoch)
@@ -275,6 +276,18 @@ class _Loop:
       passed = sum(e < epoch for e in self._options.score_epochs)
       self._progress.skip('score', passed * group.size * len(self._ids))
     return found.state, epoch, step
+
+  def _missing_part(
+    self, group: Group, found: Checkpoint
+  ) -> pathlib.Path | None:
+    """Scores that a checkpoint is past, but that are not there in full."""
+    shape = (len(group.models), len(self._ids))
+    for epoch in self._options.score_epochs:
+      path = self._part_path(group.name, epoch)
+      if epoch < found.metadata['epoch']:
+        if _load_part(path, shape)[1] < len(self._ids):
+          return path
+    return None
 
   def _train_epoch(
     self,

@@ -12,7 +12,7 @@ __all__ = ['MetricsWriter', 'read_metrics']
 
 
 class MetricsWriter:
-  """Appends rows to a file; each is on disk before `write_scalars` returns."""
+  """Appends rows to a file, which is closed before `write_scalars` returns."""
 
   def __init__(self, path: pathlib.Path):
     self._path = pathlib.Path(path)

@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -259,9 +260,20 @@ def test_a_model_without_attempts_left_is_excluded_and_never_averaged(
       assert rows.all() if index in excluded else not rows.any()
 
 
+def test_a_lost_part_is_made_again(reference, tmp_path):
+  shutil.copytree(reference[0], tmp_path / 'copy')
+  (tmp_path / 'copy/arrays/parts/attempt_0_group_000_epoch_0001.npz').unlink()
+  _, arrays = run(tmp_path / 'copy')
+  for epoch, saved in arrays.items():
+    np.testing.assert_array_equal(
+      saved['log_px'], reference[1][epoch]['log_px']
+    )
+
+
 def test_if_every_model_diverges_nothing_is_scored(tmp_path):
-  with pytest.raises(RuntimeError, match='All 6 models diverged.*epoch 1'):
-    run(tmp_path, model=fragile(1.1), max_attempts=2)
+  divergences, arrays = run(tmp_path, model=fragile(1.1), max_attempts=2)
+  assert sum(d.is_excluded for d in divergences) == 6
+  assert np.isnan(arrays[3]['log_px']).all()
 
 
 # TensorStore leaves the reads that it abandons un-awaited.

@@ -112,6 +112,9 @@ def test_unknown_variants_are_refused():
   ('key', 'value', 'message'),
   [
     ('train.epochs', 0, 'config.train.epochs=0'),
+    ('model.latent_dim', 0, 'latent_dim=0'),
+    ('model.hidden', (0,), 'hidden=0'),
+    ('seed', 2**32, 'config.seed=4294967296'),
     ('train.learning_rate', -1.0, 'config.train.learning_rate=-1.0'),
     ('train.flip', 'per_img', "Did you mean 'per_image'"),
     ('train.precision', 'float16', 'config.train.precision'),
@@ -133,6 +136,33 @@ def test_bad_values_are_named_before_anything_is_trained(
   with pytest.raises(ValueError, match=message):
     memorization.run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_if_every_model_diverges_the_report_names_them(tmp_path):
+  config = shrink(load('digits_vae'), tmp_path, (8, 8))
+  config.train.learning_rate = 1000.0
+  config.train.epochs, config.score.epochs = 40, (40,)
+  config.train.max_attempts = 1
+  with pytest.raises(RuntimeError, match='2 of 2 models diverged'):
+    memorization.run(config, tmp_path / 'run')
+  report = json.loads((tmp_path / 'run/report.json').read_text())
+  assert report['verdict']['kind'] == 'not_valid'
+  assert [d['fold'] for d in report['models']['diverged']] == [0, 1]
+  assert 'diverged' in (tmp_path / 'run/report.html').read_text()
+  rows = (tmp_path / 'run/scores.csv').read_text().splitlines()
+  assert len(rows) == 9
+  assert rows[1].startswith('0,0,nan')
+
+
+def test_another_estimator_needs_no_training(tmp_path):
+  config = shrink(load('digits_vae'), tmp_path, (8, 8))
+  memorization.run(config, tmp_path / 'run')
+  before = (tmp_path / 'run/metrics.jsonl').stat().st_mtime_ns
+  config.score.estimator = 'log_mean_exp'
+  memorization.run(config, tmp_path / 'run')
+  report = json.loads((tmp_path / 'run/report.json').read_text())
+  assert report['numbers']['estimator'] == 'log_mean_exp'
+  assert (tmp_path / 'run/metrics.jsonl').stat().st_mtime_ns == before
 
 
 def test_a_study_leaves_samples_and_test_loss_of_the_full_run(tmp_path):
