@@ -3,8 +3,11 @@
   python -m memjax.main --config=configs/digits_vae.py
 
 Data: scikit-learn's digits, in the wheel; nothing is downloaded. K = 10 folds,
-L = 5 repeats, 50 models. Cost and expected numbers: see README.md, which shows
-the report of this config.
+L = 5 repeats, 50 models. Cost, measured: 1:46 minutes on 2 CPU cores.
+
+Expected (seed 0): it memorizes, but little. Mean score 0.09 nats (95 % interval
+0.07 to 0.11), the top 5 % score 0.52 nats or more where chance gives 0.41, and
+one digit stands out by itself.
 
 `:small` is a smoke test: two repeats of three folds of 300 digits, seconds.
 """
@@ -44,7 +47,7 @@ def get_config(variant=''):
 
   config.train = config_dict.ConfigDict()
   config.train.learning_rate = 1e-3
-  config.train.epochs = 100
+  config.train.epochs = 80
   config.train.batch_size = 64
   # Mirror images while training: 'none', 'per_batch' or 'per_image'.
   config.train.flip = 'none'
@@ -61,7 +64,7 @@ def get_config(variant=''):
 
   config.score = config_dict.ConfigDict()
   # After which epochs all items are scored; the last one decides.
-  config.score.epochs = (20, 40, 60, 80, 100)
+  config.score.epochs = (20, 40, 60, 80)
   config.score.num_samples = 64
   config.score.proposal = 'encoder'
   # True: draw binarization and noise anew for each model, as published.
