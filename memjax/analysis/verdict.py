@@ -15,6 +15,7 @@ _SMALL = 1.0
 _LOOKS = 3
 # More models missing than this and what is left may be a biased selection.
 _MOST_EXCLUDED = 0.2
+_MOST_ROUGH = 0.5
 Q_LIMIT = 0.05
 
 
@@ -45,7 +46,8 @@ def judge(
   scores, and of the single item that stands out most (the smallest q-value,
   which is a valid p-value of "nothing is memorized"). The smallest p is tripled
   for having looked three times. Up to 0.01 the verdict is 'memorizes', up to
-  0.05 'weak'. With so few permutations that 0.05 cannot be reached, it is
+  0.05 'weak'; it is no more than 'weak' when most log-probabilities are poor
+  estimates. With so few permutations that 0.05 cannot be reached, it is
   'not_valid'.
 
   Args:
@@ -73,7 +75,10 @@ def judge(
       'tell memorization from chance. Take 300 or more.'
     )
   elif p_value <= 0.05:
-    kind = 'memorizes' if p_value <= 0.01 else 'weak'
+    # Membership shows in the estimates for certain; whether it does in the
+    # model, estimates of which most are poor cannot say.
+    is_sure = p_value <= 0.01 and share_rough <= _MOST_ROUGH
+    kind = 'memorizes' if is_sure else 'weak'
     headline = _found_headline(analysis, kind, found)
   else:
     kind = 'none_found'

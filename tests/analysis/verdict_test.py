@@ -133,6 +133,13 @@ def test_caveats_say_what_limits_the_conclusion():
   assert judge(analysis(3.0), share_excluded=0.5).kind == 'not_valid'
 
 
+def test_poor_estimates_allow_no_sure_verdict():
+  assert judge(analysis(5.0), share_rough=0.4).kind == 'memorizes'
+  verdict = judge(analysis(5.0), share_rough=0.9)
+  assert verdict.kind == 'weak'
+  assert verdict.headline.startswith('Possibly')
+
+
 def test_items_without_a_held_out_model_are_missing_not_zero():
   held_out = make_folds(30, 3)
   log_px = np.random.default_rng(0).normal(size=(3, 30))
