@@ -154,6 +154,7 @@ def data_copying_test(
     generative models; sign, shift, ties and strictness as in its public code.
   """
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
+  seed = validate.integer('seed', seed, 0)
   distances = data_copying_distances(
     train,
     test,

@@ -453,6 +453,7 @@ def bad(**change):
     (bad(generated=np.ones((5, 2)), num_cells=2), 'no cell is left: of 5'),
     (bad(num_components=3), r'num_components=3: .*\[1, 2\]'),
     (bad(num_permutations=0), 'num_permutations=0'),
+    (bad(seed=-1), 'seed=-1'),
   ],
 )
 def test_bad_arguments_are_named(arguments, message):

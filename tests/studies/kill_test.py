@@ -52,13 +52,17 @@ if what == 'checkpoint':
 elif what == 'rename':  # the file is written, but not yet in its place
   import pathlib
   pathlib.Path.replace = dying(pathlib.Path.replace)
+elif what == 'disk':  # writes beyond so many bytes fail, as on a full disk
+  import resource
+  signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
 elif what == 'write':
   files.write_atomically = dying(files.write_atomically)
 runpy.run_module('memjax.main', run_name='__main__')
 """
 
 
-def start(workdir, *, driver=None, preexec=None):
+def start(workdir, *, driver=None):
   program = ['-m', 'memjax.main'] if driver is None else ['-c', DRIVER, driver]
   return subprocess.Popen(
     [sys.executable, *program, *ARGUMENTS, f'--workdir={workdir}'],
@@ -67,7 +71,6 @@ def start(workdir, *, driver=None, preexec=None):
     text=True,
     cwd=pathlib.Path(__file__).parents[2],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    preexec_fn=preexec,
   )
 
 
@@ -147,15 +150,8 @@ def test_sigterm_saves_and_exits(reference, tmp_path):
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(reference, tmp_path):
-  """RLIMIT_FSIZE makes every write beyond some bytes fail, as a full disk."""
-  import resource
-
-  def limit():
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-
   workdir = tmp_path / 'run'
-  code, output = finish(start(workdir, preexec=limit))
+  code, output = finish(start(workdir, driver='disk:beyond:6000'))
   assert code == 1, output
   assert 'memjax: Could not write' in output
   assert 'run the same command again' in output
