@@ -180,7 +180,8 @@ def memorization_test(
     folds an item has K possible scores, and p_value ≥ 1/K up to sampling.
 
   Raises:
-    ValueError: as `memorization_score`, and for num_permutations < 1.
+    ValueError: as `memorization_score`, for num_permutations < 1, and for
+      groups of which no two have the same size.
 
   Example:
     >>> from memjax import make_folds
@@ -414,6 +415,11 @@ def _exchangeable(groups, num_items: int) -> list[np.ndarray]:
       f'groups has {groups.shape[0]} entries: expected {num_items}.'
     )
   group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+  if len(np.unique(sizes)) == len(sizes):
+    raise ValueError(
+      f'groups holds {len(sizes)} groups, no two of one size: expected some '
+      'that can change places, else there is no null to compare with.'
+    )
   by_group = np.split(np.argsort(group, kind='stable'), np.cumsum(sizes)[:-1])
   return [
     np.stack([m for m in by_group if len(m) == size])

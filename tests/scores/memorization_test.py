@@ -380,6 +380,12 @@ def test_tracers_are_refused_with_a_hint():
     traced(jnp.zeros((3, 6)))
 
 
+def test_groups_that_cannot_change_places_are_no_null():
+  groups = np.array([0, 1, 1, 2, 2, 2])
+  with pytest.raises(ValueError, match='3 groups, no two of one size'):
+    memorization_test(**bad(groups=groups))
+
+
 def test_bad_number_of_permutations():
   with pytest.raises(ValueError, match='num_permutations=0: .* 1 or more'):
     memorization_test(**bad(num_permutations=0))
