@@ -149,6 +149,21 @@ class VAE:
     """Draws x ~ p(x | z) for one latent."""
     return self.likelihood.sample(self._decoder_output(variables, z), key)
 
+  def floats_per_decode(self) -> int:
+    """How many numbers the decoder's layers put out for one latent.
+
+    Scoring holds this many for each latent that is decoded together.
+    """
+    latent = jnp.zeros((1, self.latent_dim))
+
+    def outputs(key):
+      return self.decoder.init_with_output(
+        key, latent, capture_intermediates=True
+      )[1]['intermediates']
+
+    shapes = jax.eval_shape(outputs, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
   def _decoder_output(self, variables: Variables, z: Float[Array, ' latent']):
     output = self.decoder.apply(_subtree(variables, 'decoder'), z[None])
     return jax.tree.map(lambda leaf: leaf[0], output)

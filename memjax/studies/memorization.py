@@ -22,7 +22,6 @@ from memjax.data.sources import load_dataset
 from memjax.folds import make_folds
 from memjax.likelihood import PROPOSALS
 from memjax.models import vae
-from memjax.models.base import LatentVariableModel
 from memjax.scores.memorization import ESTIMATORS
 from memjax.training.lift import choose_lift
 from memjax.training.loop import load_variables, train_and_score
@@ -50,10 +49,10 @@ _FREE = (
   'config.score.num_permutations',
   'config.train.checkpoint_seconds',
 )
-# Floats that one scoring call may hold, by default: they should stay in cache
-# on a CPU, and fill an accelerator.
-_FLOATS_PER_CALL = {'cpu': 2**22}
-_FLOATS_ON_ACCELERATOR = 2**28
+# Floats that the decoder's layers may put out in one scoring call, by default:
+# they should stay in cache on a CPU, and fill an accelerator.
+_FLOATS_PER_CALL = {'cpu': 2**23}
+_FLOATS_ON_ACCELERATOR = 2**29
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -128,7 +127,7 @@ def _make_grid(config, num_items: int, groups) -> ModelGrid:
   )
 
 
-def _make_model(config, image_shape) -> LatentVariableModel:
+def _make_model(config, image_shape) -> vae.VAE:
   fields = config.model.to_dict()
   name = validate.one_of('config.model.name', fields.pop('name'), _MODELS)
   return getattr(vae, name)(image_shape, **fields)
@@ -167,7 +166,7 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     lift=how,
     items_at_once=min(
       check('config.score.items_at_once', score.items_at_once, 0)
-      or _items_at_once(dataset, num_samples, width if how == 'vmap' else 1),
+      or _items_at_once(model, num_samples, width if how == 'vmap' else 1),
       len(dataset.ids),
     ),
     max_attempts=check('config.train.max_attempts', train.max_attempts, 1),
@@ -181,11 +180,10 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   )
 
 
-def _items_at_once(dataset: Dataset, num_samples: int, width: int) -> int:
+def _items_at_once(model: vae.VAE, num_samples: int, width: int) -> int:
   backend = jax.default_backend()
   floats = _FLOATS_PER_CALL.get(backend, _FLOATS_ON_ACCELERATOR)
-  pixels = int(np.prod(dataset.images.shape[1:]))
-  return max(1, floats // (width * num_samples * pixels))
+  return max(1, floats // (width * num_samples * model.floats_per_decode()))
 
 
 def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:

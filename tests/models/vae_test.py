@@ -432,3 +432,12 @@ def test_a_sample_is_an_image(kind):
   z = jax.ShapeDtypeStruct((3,), np.float32)
   sample = jax.eval_shape(model.sample, variables, z, key)
   assert (sample.shape, sample.dtype) == (model.image_shape, np.float32)
+
+
+def test_floats_per_decode_counts_every_layer_of_the_decoder():
+  model = vae.bernoulli_mlp_vae((4, 4, 1), latent_dim=2, hidden=(8, 5))
+  # Dense 5, dense 8, the logits, and the decoder's own output.
+  assert model.floats_per_decode() == 5 + 8 + 16 + 16
+  small = vae.diagonal_gaussian_dcvae((16, 16, 3), latent_dim=2, num_features=4)
+  large = vae.diagonal_gaussian_dcvae((16, 16, 3), latent_dim=2, num_features=8)
+  assert small.floats_per_decode() < large.floats_per_decode()
