@@ -109,10 +109,7 @@ def _found_headline(analysis: Analysis, kind: str, found: np.ndarray) -> str:
   if not overall:
     effect = 'The items as a whole show nothing beyond chance'
   elif mean > 0:
-    effect = (
-      'Training on an item typically multiplies its probability by '
-      f'{_factor(mean)}'
-    )
+    effect = f'Training on an item typically {_gain(mean)}'
   else:
     effect = 'The highest scores are higher than chance allows'
   return f'{answer}. {effect}; {_name_found(found)}.'
@@ -146,11 +143,13 @@ def _null_quantile(analysis: Analysis) -> float:
   return float(np.quantile(analysis.null, 0.95, axis=1).mean())
 
 
-def _factor(nats: float) -> str:
-  if nats > 700:
-    return f'e^{nats:.0f}'
+def _gain(nats: float) -> str:
+  # Nobody has a feeling for a factor of a billion.
+  if nats > np.log(1000):
+    return f'adds {nats:.0f} nats to its log-probability'
   factor = float(np.exp(nats))
-  return f'{factor:.2f}' if factor < 10 else f'{factor:,.3g}'
+  text = f'{factor:.2f}' if factor < 10 else f'{factor:.0f}'
+  return f'multiplies its probability by {text}'
 
 
 def _uncertainty(analysis: Analysis, p_value: float, floor: float) -> str:

@@ -6,6 +6,7 @@ the same, and runs nothing that the bytes say: no pickle, no external decoder.
 
 import io
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ __all__ = [
   'count_items',
   'decode_images',
   'read_celeba',
+  'read_celeba_partition',
   'read_cifar_binary',
   'read_cifar_pickles',
   'read_idx',
@@ -262,8 +264,39 @@ def celeba_transform(size: int) -> Callable[[Image.Image], Image.Image]:
   return transform
 
 
+def read_celeba_partition(path: Path) -> dict[str, list[int]]:
+  """Reads which image of CelebA is in which split.
+
+  Args:
+    path: list_eval_partition.txt, lines such as '000001.jpg 0', or the same as
+      .csv with a header, as on Kaggle.
+
+  Returns:
+    Split -> numbers of its images, in the file's order.
+
+  Raises:
+    ValueError: for a line of another form.
+
+  Source:
+    Liu et al. (2015): 0 is training, 1 validation, 2 test.
+  """
+  names = ('train', 'validation', 'test')
+  splits: dict[str, list[int]] = {name: [] for name in names}
+  for place, line in enumerate(path.read_text('utf-8').splitlines(), start=1):
+    if not line.strip() or (place == 1 and line.startswith('image_id')):
+      continue
+    match = re.fullmatch(r'(\d{6})\.jpg[\s,]+([012])', line.strip())
+    if match is None:
+      raise ValueError(
+        f'{path}, line {place}: {line[:40]!r}: expected an image and 0, 1 or '
+        "2, such as '000001.jpg 0'."
+      )
+    splits[names[int(match[2])]].append(int(match[1]))
+  return splits
+
+
 def read_celeba(
-  path: Path, numbers: range, *, size: int = 32
+  path: Path, numbers: Sequence[int], *, size: int = 32
 ) -> UInt8[np.ndarray, 'n h w 3']:
   """Reads aligned CelebA images, cropped and resized as in the paper.
 

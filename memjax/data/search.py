@@ -238,23 +238,29 @@ def find_celeba(
 ) -> Dataset:
   """Reads CelebA from the first root that has it.
 
-  The zip is verified; single images cannot be, so of a folder only the first
-  and last name are.
+  The splits are those of list_eval_partition.txt (or .csv) where it lies beside
+  the images, otherwise the published ones, which are the same. The zip is
+  verified; single images cannot be, so of a folder only the first and last
+  name of the split are.
 
   Args:
     split: 'train', 'validation' or 'test'.
     roots: folders to look in, first to last.
     num_items: decode only the first ones; None decodes all.
-    splits: split -> numbers of its images.
+    splits: split -> numbers of its images, where no partition file is found.
     digest: checksum of img_align_celeba.zip.
 
   Returns:
     The faces, 32×32; an id is the image's number less 1. Labels are 0.
   """
-  numbers = splits[validate.one_of('split', split, splits)]
-  wanted = numbers[: readers.count_items(num_items, len(numbers))]
+  validate.one_of('split', split, splits)
+  readers.count_items(num_items, len(splits[split]))
   notes: list[str] = []
   for path in (root / place for root in roots for place in _CELEBA_PLACES):
+    numbers = _celeba_partition(path, splits)[split]
+    if not numbers:
+      notes.append(f'{path}: its partition file lists no image of {split!r}.')
+      continue
     if path.is_file():
       _verify_local(path, digest)
     elif not (path / f'{numbers[0]:06d}.jpg').is_file():
@@ -262,6 +268,7 @@ def find_celeba(
     elif not (path / f'{numbers[-1]:06d}.jpg').is_file():
       notes.append(f'{path} lacks {numbers[-1]:06d}.jpg.')
       continue
+    wanted = numbers[: readers.count_items(num_items, len(numbers))]
     images = readers.read_celeba(path, wanted)
     return user_data.make_dataset(images, ids=np.array(wanted) - 1)
   dataset = _prepared(
@@ -276,6 +283,17 @@ def find_celeba(
     places = '  000001.jpg, directly or in ' + ', '.join(_CELEBA_PLACES[:-1])
     raise _not_found('celeba', places, roots, notes, catalog.CELEBA_BY_HAND)
   return dataset
+
+
+def _celeba_partition(
+  path: Path, splits: Mapping[str, Sequence[int]]
+) -> Mapping[str, Sequence[int]]:
+  """The splits by the partition file of this folder or zip, if it has one."""
+  for folder in (path, path.parent, path.parent.parent):
+    for name in ('list_eval_partition.txt', 'list_eval_partition.csv'):
+      if path.exists() and (folder / name).is_file():
+        return readers.read_celeba_partition(folder / name)
+  return splits
 
 
 def _not_found(

@@ -320,6 +320,36 @@ def test_celeba_folders_are_split_by_number(place, tmp_path):
     search.find_celeba('train', roots, splits={'train': range(1, 10)})
 
 
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('list_eval_partition.txt', '000005.jpg 0\n000002.jpg 2\n000007.jpg 0\n'),
+    (
+      'list_eval_partition.csv',
+      'image_id,partition\n000005.jpg,0\n000002.jpg,2\n000007.jpg,0\n',
+    ),
+  ],
+)
+def test_a_partition_file_decides_the_splits_of_celeba(name, text, tmp_path):
+  faces(tmp_path / 'celeba' / 'img_align_celeba', range(1, 8))
+  (tmp_path / 'celeba' / name).write_text(text)
+  train = search.find_celeba('train', [tmp_path])
+  assert train.images[:, 0, 0, 0].tolist() == [5, 7]
+  assert train.ids.tolist() == [4, 6]
+  assert search.find_celeba('test', [tmp_path]).ids.tolist() == [1]
+  with pytest.raises(FileNotFoundError, match=r"no image of 'validation'"):
+    search.find_celeba('validation', [tmp_path])
+  with pytest.raises(ValueError, match=r'num_items=3: .*1, 2\]'):
+    search.find_celeba('train', [tmp_path], num_items=3)
+
+
+def test_a_damaged_partition_file_is_refused(tmp_path):
+  faces(tmp_path / 'img_align_celeba', [1])
+  (tmp_path / 'list_eval_partition.txt').write_text('000001.jpg 0\n1.jpg 7\n')
+  with pytest.raises(ValueError, match=r"line 2: '1.jpg 7': expected"):
+    search.find_celeba('train', [tmp_path])
+
+
 def test_celeba_zips_are_verified(tmp_path):
   faces(tmp_path / 'faces', [1, 2])
   path = tmp_path / 'celeba' / 'img_align_celeba.zip'
