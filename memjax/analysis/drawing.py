@@ -14,7 +14,12 @@ import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import (
+  FuncFormatter,
+  LogLocator,
+  MaxNLocator,
+  NullLocator,
+)
 
 from memjax.analysis.page import format_number
 
@@ -119,6 +124,18 @@ def image(
 def whole_numbers(axis: Axis) -> None:
   """Puts the ticks of an axis at integers."""
   axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
+def log_ticks(ax: Axes) -> None:
+  """A logarithmic x-axis with few, plain numbers."""
+  ax.set_xscale('log')
+  low, high = ax.get_xlim()
+  is_short = high / low < 30
+  ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
+  ax.xaxis.set_minor_locator(NullLocator())
+  ax.xaxis.set_major_formatter(
+    FuncFormatter(lambda value, _: format_number(float(value)))
+  )
 
 
 def label_epochs(ax: Axes, epochs: np.ndarray) -> None:

@@ -40,11 +40,19 @@ __all__ = [
 # tell the colours apart sees a triangle, a wave, a lens or a bar.
 _RING = 'M3 12a9 9 0 1 0 18 0a9 9 0 1 0-18 0Z'
 _LENS = 'M3.5 10a6.5 6.5 0 1 0 13 0a6.5 6.5 0 1 0-13 0ZM15 15l6.5 6.5'
+_TRIANGLE = 'M12 3 22 20.5H2ZM12 9.5v5m0 2.7v.6'
+_WAVE = _RING + 'M7.5 13q2.3-3.5 4.5-1t4.5-1'
+_BAR = _RING + 'M5.6 5.6l12.8 12.8'
+# Each kind with its word, its sign, and the colours of page.html.
 VERDICTS = {
-  'memorizes': ('Memorization found', 'M12 3 22 20.5H2ZM12 9.5v5m0 2.7v.6'),
-  'weak': ('Weak evidence', _RING + 'M7.5 13q2.3-3.5 4.5-1t4.5-1'),
-  'none_found': ('No memorization found', _LENS),
-  'not_valid': ('Not valid', _RING + 'M5.6 5.6l12.8 12.8'),
+  'memorizes': ('Memorization found', _TRIANGLE, 'found'),
+  'weak': ('Weak evidence', _WAVE, 'weak'),
+  'none_found': ('No memorization found', _LENS, 'none'),
+  'copies': ('Copying found', _TRIANGLE, 'found'),
+  'leans': ('Weak evidence of copying', _WAVE, 'weak'),
+  'differs': ('No copying found, but unlike the data', _LENS, 'none'),
+  'no_copying': ('No copying found', _LENS, 'none'),
+  'not_valid': ('Not valid', _BAR, 'not_valid'),
 }
 
 _DOTS_PER_INCH = 220
@@ -226,9 +234,9 @@ def _prose(text: str) -> str:
 
 def _verdict(page: Page) -> str:
   kind = validate.one_of('verdict_kind', page.verdict_kind, VERDICTS)
-  word, sign = VERDICTS[kind]
+  word, sign, look = VERDICTS[kind]
   sure = f'<div class="sure">{_prose(page.uncertainty)}</div>'
-  return f"""<section class="verdict {kind}" aria-label="Verdict">
+  return f"""<section class="verdict {look}" aria-label="Verdict">
 <p class="word"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="{sign}"/>
 </svg>{word}</p>
 <div class="answer">{_prose(page.verdict)}</div>

@@ -6,7 +6,6 @@ and `arrays/scores.npz` in the workdir; every number names its array.
 
 import csv
 import io
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from memjax import files
-from memjax import workdir as run_folder
-from memjax.analysis import page
+from memjax.analysis import report_parts
 from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.report_page import (
   FullRun,
@@ -44,13 +42,12 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
   _write_arrays(workdir, study, analysis)
   _write_csv(workdir / 'scores.csv', study, analysis)
   sections = [
-    _write_figure(workdir, section)
+    report_parts.write_figure(workdir, section)
     for section in make_sections(study, analysis)
   ]
   record = _write_record(workdir, study, verdict, _numbers(study, analysis))
-  text = page.render(make_page(study, analysis, verdict, sections, record))
-  files.write_atomically(
-    workdir / 'report.html', lambda file: file.write(text.encode())
+  report_parts.write_page(
+    workdir, make_page(study, analysis, verdict, sections, record)
   )
 
 
@@ -68,17 +65,13 @@ def write_unscored(workdir: pathlib.Path, study: Study) -> None:
   nothing = np.full(len(study.ids), np.nan)
   _write_table(workdir / 'scores.csv', study, dict.fromkeys(_COLUMNS, nothing))
   record = _write_record(workdir, study, verdict, {})
-  text = page.render(make_unscored_page(study, verdict, record))
-  files.write_atomically(
-    workdir / 'report.html', lambda file: file.write(text.encode())
-  )
+  report_parts.write_page(workdir, make_unscored_page(study, verdict, record))
 
 
 def _write_record(workdir, study, verdict, numbers) -> dict[str, Any]:
   """Writes report.json; returns what config.json knows."""
-  record = json.loads((workdir / 'config.json').read_text())
-  run_folder.write_json(
-    workdir / 'report.json',
+  return report_parts.write_record(
+    workdir,
     {
       'verdict': verdict._asdict(),
       'numbers': numbers,
@@ -87,22 +80,8 @@ def _write_record(workdir, study, verdict, numbers) -> dict[str, Any]:
         'excluded': sum(d['excluded'] for d in study.divergences),
         'diverged': study.divergences,
       },
-      **record,
     },
   )
-  return record
-
-
-def _write_figure(workdir: pathlib.Path, section: page.Section) -> page.Section:
-  """Draws a section's figure once, for its own file and for the page."""
-  if section.figure is None or isinstance(section.figure, bytes):
-    return section
-  content = page.png(section.figure)
-  name = section.title.lower().replace(' ', '_') + '.png'
-  files.write_atomically(
-    workdir / 'figures' / name, lambda file: file.write(content)
-  )
-  return section._replace(figure=content)
 
 
 def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:

@@ -1,13 +1,11 @@
 """The page of a K-fold study: its pictures, their order, and its words."""
 
-import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from memjax import workdir as run_folder
-from memjax.analysis import figures, page
+from memjax.analysis import figures, page, report_parts
 from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.verdict import Q_LIMIT, Verdict
 from memjax.likelihood import reliable_below
@@ -23,6 +21,10 @@ __all__ = [
 
 _QUESTION = (
   'Does a model give an item more probability because it was trained on it?'
+)
+_METHOD = (
+  'Method: van den Burg and Williams, “On Memorization in Probabilistic Deep '
+  'Generative Models”, 2021.'
 )
 
 
@@ -130,9 +132,9 @@ def make_page(
       *sections,
       _how_to_read(analysis),
       *_model_section(study),
-      _settings(record),
+      report_parts.settings(record),
     ],
-    footer=_footer(record),
+    footer=report_parts.footer(record, _METHOD),
   )
 
 
@@ -148,17 +150,9 @@ def make_unscored_page(
     uncertainty=verdict.uncertainty,
     sections=[
       *_model_section(study._replace(estimates=None)),
-      _settings(record),
+      report_parts.settings(record),
     ],
-    footer=_footer(record),
-  )
-
-
-def _footer(record: dict[str, Any]) -> str:
-  return (
-    f'Made by memjax {record["ran_on"]["versions"]["memjax"]} on '
-    f'{datetime.date.today().isoformat()}. Method: van den Burg and Williams, '
-    '“On Memorization in Probabilistic Deep Generative Models”, 2021.'
+    footer=report_parts.footer(record, _METHOD),
   )
 
 
@@ -384,13 +378,3 @@ def _model_section(study: Study) -> list[page.Section]:
     'that may bias what is left.'
   )
   return [page.Section('The models', body, table=page.Table(columns, rows))]
-
-
-def _settings(record: dict[str, Any]) -> page.Section:
-  flat = run_folder.flatten(record['config'], 'config')
-  flat |= run_folder.flatten(record['ran_on'], 'ran_on')
-  rows = [[key, str(value)] for key, value in flat.items()]
-  return page.Section(
-    'Settings',
-    table=page.Table(['key', 'value'], rows, 'Config and versions', True),
-  )

@@ -15,7 +15,14 @@ from memjax import validate
 from memjax.data import readers
 from memjax.data.dataset import Dataset
 
-__all__ = ['as_uint8', 'make_dataset', 'read_folder', 'read_npy', 'read_npz']
+__all__ = [
+  'as_uint8',
+  'load_numpy',
+  'make_dataset',
+  'read_folder',
+  'read_npy',
+  'read_npz',
+]
 
 _MAX_ID = 2**31  # ids are folded into keys as 32-bit numbers
 _NPZ_KEYS = {'groups', 'ids', 'images', 'is_test', 'jpeg', 'labels', 'offsets'}
@@ -113,10 +120,10 @@ def _integers(name: str, values: np.ndarray, num_items: int) -> np.ndarray:
 
 def read_npy(path: str | Path) -> Dataset:
   """Reads one array of images; `as_uint8` says what is accepted."""
-  return make_dataset(as_uint8(str(path), _load(path)))
+  return make_dataset(as_uint8(str(path), load_numpy(path)))
 
 
-def _load(path: str | Path) -> Any:
+def load_numpy(path: str | Path) -> Any:
   """`np.load` without pickles; ValueError with the path for what it refuses."""
   try:
     return np.load(Path(path).expanduser(), allow_pickle=False)
@@ -174,7 +181,7 @@ def _decode_rows(
 
 def _load_archive(path: str | Path) -> dict[str, np.ndarray]:
   """The known arrays of an .npz; one that needs a pickle is a ValueError."""
-  archive = _load(path)
+  archive = load_numpy(path)
   if isinstance(archive, np.ndarray):
     raise ValueError(f'{path} holds a single array: read it with npy:{path}.')
   with archive:

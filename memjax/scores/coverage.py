@@ -4,16 +4,23 @@ They say how alike two sets are, not whether one copies the other: a copier of
 the whole training set scores best.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.sparse
 from jaxtyping import Shaped
 
 from memjax import validate
+from memjax.analysis import stats
 from memjax.distances import exact_neighbors, sample_sets, within_radius
 
-__all__ = ['PrecisionRecall', 'precision_recall']
+__all__ = [
+  'CoverageTest',
+  'PrecisionRecall',
+  'coverage_test',
+  'precision_recall',
+]
 
 Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
@@ -33,6 +40,24 @@ class PrecisionRecall(NamedTuple):
   recall: float
   density: float
   coverage: float
+
+
+class CoverageTest(NamedTuple):
+  """Fidelity and diversity of samples beside those of test points.
+
+  Each is an exchange test with training points as the real ones: `value` is
+  that of the generated samples, `null_mean` what as many samples would have if
+  they were distributed as the test points.
+
+  Attributes:
+    precision: share of samples in some training point's ball. One-sided p,
+      small = samples lie off the data.
+    coverage: share of training points' balls that hold a sample. One-sided p,
+      small = parts of the data are missing among the samples.
+  """
+
+  precision: stats.ExchangeTest
+  coverage: stats.ExchangeTest
 
 
 def precision_recall(
@@ -104,3 +129,85 @@ def precision_recall(
     density=num_inside / (k * len(generated)),
     coverage=float(is_covered.mean()),
   )
+
+
+def coverage_test(
+  train: Samples,
+  test: Samples,
+  generated: Samples,
+  *,
+  k: int = 5,
+  metric: str = 'euclidean',
+  num_permutations: int = 1000,
+  seed: int = 0,
+) -> CoverageTest:
+  """Tests whether samples lie on the data, and reach all of it.
+
+    p = (1 + #{s* ≤ s}) / (1 + P),
+
+  with s the `precision`, or the `coverage`, of `generated` against `train`, as
+  in `precision_recall`, and s* the same for the b-th of P random exchanges of
+  generated samples with test points, sizes kept. The balls are those of the
+  training points and never change, so that an exchange costs no search.
+
+  SIGN: low = worse than test points. Copies of training points lie on the data.
+
+  Args:
+    train: [l, …], more than k points.
+    test: [t, …], held-out data of the same distribution.
+    generated: [n, …].
+    k: the neighbour that sets the radius.
+    metric: 'euclidean' | 'cosine'.
+    num_permutations: P; no p-value is below 1/(1 + P).
+    seed: of the exchanges.
+
+  Returns:
+    CoverageTest(precision, coverage).
+
+  Raises:
+    ValueError: as `precision_recall`.
+
+  Example:
+    >>> rng = np.random.default_rng(0)
+    >>> train, test, generated = rng.normal(size=(3, 300, 2))
+    >>> narrow = coverage_test(train, test, generated / 3)
+    >>> narrow.precision.p_value > 0.5, narrow.coverage.p_value < 0.01
+    (True, True)
+
+  Reference:
+    Kynkäänniemi et al. (2019); Naeem et al. (2020). The null is memjax's.
+  """
+  train, test, generated = sample_sets(
+    metric, train=train, test=test, generated=generated
+  )
+  if len(train) < 2:
+    raise ValueError(f'train has 1 point: expected more than k={k!r}.')
+  k = validate.integer('k', k, 1, len(train) - 1)
+  near = exact_neighbors(train, train, metric=metric, k=k, exclude_self=True)
+  points = np.concatenate([test, generated])
+  rows, columns = [], []
+  for start, (inside,) in within_radius(
+    points, train, [near.distance[None, :, -1]], metric=metric
+  ):
+    row, column = np.nonzero(inside)
+    rows.append(row + start)
+    columns.append(column)
+  row, column = np.concatenate(rows), np.concatenate(columns)
+  is_inside: Any = scipy.sparse.csr_array(
+    (np.ones(len(row), np.int32), (row, column)), (len(points), len(train))
+  )
+  is_precise = is_inside.sum(axis=1) > 0
+  precision = lambda test, chosen: is_precise[chosen].mean()
+
+  def coverage(test, chosen):
+    return np.mean(is_inside[chosen].sum(axis=0) > 0)
+
+  index = np.split(np.arange(len(points)), [len(test)])
+  test_of = lambda statistic: stats.exchange_test(
+    statistic,
+    *index,
+    num_permutations=num_permutations,
+    seed=seed,
+    alternative='less',
+  )
+  return CoverageTest(test_of(precision), test_of(coverage))

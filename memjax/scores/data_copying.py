@@ -33,6 +33,7 @@ __all__ = [
   'DataCopyingTest',
   'classwise_data_copying',
   'data_copying_test',
+  'data_copying_test_of',
 ]
 
 
@@ -165,6 +166,32 @@ def data_copying_test(
     seed=seed,
     num_components=num_components,
   )
+  return data_copying_test_of(
+    distances,
+    min_cell_share=min_cell_share,
+    num_permutations=num_permutations,
+    seed=seed,
+  )
+
+
+def data_copying_test_of(
+  distances: CellDistances,
+  *,
+  min_cell_share: float | None = None,
+  num_permutations: int = 1000,
+  seed: int = 0,
+) -> DataCopyingTest:
+  """C_T of distances that were measured before; see `data_copying_test`.
+
+  Args:
+    distances: from `data_copying_distances`.
+    min_cell_share: τ.
+    num_permutations: P.
+    seed: of the permutations.
+
+  Raises:
+    ValueError: no cell is left, an argument out of range.
+  """
   ranked = rank_cells(distances)
   weight = cell_weights(distances, min_cell_share)
   c_t = weighted_mean(ranked.z_u, weight)

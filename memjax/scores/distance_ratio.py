@@ -15,6 +15,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from memjax import validate
 from memjax.analysis import stats
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.scores.relabelling import (
+  is_nearer,
+  pooled_neighbors,
+  relabelled_excess,
+)
 
 __all__ = [
   'MemorizedRates',
@@ -196,12 +201,15 @@ def memorized_samples(
   near_train = exact_neighbors(generated, train, metric=metric)
   near_test = exact_neighbors(generated, test, metric=metric)
   d_train, d_test = near_train.distance[:, 0], near_test.distance[:, 0]
-  is_memorized = _is_memorized(d_train, d_test, ratio)
-  swapped = _is_memorized(d_test, d_train, ratio)
+  is_memorized = is_nearer(d_train, d_test, ratio)
+  swapped = is_nearer(d_test, d_train, ratio)
   excess = float(is_memorized.mean() - swapped.mean())
-  nulls = _relabelled_excess(
-    train, test, generated, ratio, metric, num_permutations, seed
-  )
+  nulls = relabelled_excess(
+    pooled_neighbors(train, test, generated, metric=metric),
+    np.array([ratio]),
+    num_permutations=num_permutations,
+    rng=np.random.default_rng(seed),
+  )[:, 0]
   rates = _equal_size_rates(
     train, test, generated, (d_train, d_test), ratio, metric, seed
   )
@@ -284,12 +292,6 @@ def memorized_null_rate(
   return 1.0 / (1.0 + size_ratio * ratio**dimension)
 
 
-def _is_memorized(
-  d_train: Float[np.ndarray, '...'], d_test: Float[np.ndarray, '...'], ratio
-) -> Bool[np.ndarray, '...']:
-  return (d_test >= ratio * d_train) & (d_test > 0)
-
-
 def _equal_size_rates(
   train, test, generated, distances, ratio, metric, seed: int
 ) -> MemorizedRates:
@@ -305,45 +307,7 @@ def _equal_size_rates(
     equal.append(distance)
   equal_train, equal_test = equal
   return MemorizedRates(
-    rate=float(_is_memorized(equal_train, equal_test, ratio).mean()),
-    swapped_rate=float(_is_memorized(equal_test, equal_train, ratio).mean()),
+    rate=float(is_nearer(equal_train, equal_test, ratio).mean()),
+    swapped_rate=float(is_nearer(equal_test, equal_train, ratio).mean()),
     size=size,
   )
-
-
-def _relabelled_excess(
-  train, test, generated, ratio, metric, num_permutations: int, seed: int
-) -> Float[np.ndarray, ' p']:
-  """Flagged less swapped shares, train and test points relabelled at random.
-
-  One search finds each sample's nearest pooled points. The first of either
-  label among them gives its two distances under any labeling. They are so many
-  (up to 256) that both labels occur in all but one of 10,000 samples; others
-  count as if they raised the excess, which can only raise p.
-  """
-  pooled = np.concatenate([train, test])
-  rarer = min(len(train), len(test)) / len(pooled)
-  depth = int(np.ceil(np.log(1e-4) / np.log1p(-rarer)))
-  near = exact_neighbors(
-    generated, pooled, metric=metric, k=min(len(pooled), max(depth, 2), 256)
-  )
-  rng = np.random.default_rng(seed)
-  is_train = np.arange(len(pooled)) < len(train)
-  excess = np.empty(num_permutations)
-  for b in range(num_permutations):
-    label = rng.permutation(is_train)[near.index]
-    d_train = _first_distance(near.distance, label)
-    d_test = _first_distance(near.distance, ~label)
-    flagged = _is_memorized(d_train, d_test, ratio)
-    swapped = _is_memorized(d_test, d_train, ratio) & np.isfinite(d_train)
-    excess[b] = flagged.mean() - swapped.mean()
-  return excess
-
-
-def _first_distance(
-  distance: Float[np.ndarray, 'n k'], is_label: Bool[np.ndarray, 'n k']
-) -> Float[np.ndarray, ' n']:
-  """The distance to the nearest point with the label; inf if there is none."""
-  first = is_label.argmax(axis=1)
-  rows = np.arange(len(distance))
-  return np.where(is_label[rows, first], distance[rows, first], np.inf)

@@ -1,27 +1,114 @@
-"""Somebody else's models: a report without training anything."""
+"""Somebody else's generator or models: a report without training anything."""
 
 import pathlib
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from memjax import validate
 from memjax import workdir as run_folder
-from memjax.analysis import report
+from memjax.analysis import report, sample_report
 from memjax.analysis.memorization import analyze
+from memjax.analysis.samples import analyze_samples
+from memjax.data.samples import check_scales, load_samples
 from memjax.data.user_data import read_npy
+from memjax.distances import sample_sets
+from memjax.neighbors import METRICS
 from memjax.scores.memorization import ESTIMATORS, check_log_px
 
 __all__ = ['run']
 
 
+_SETS = ('train', 'test', 'generated')
+
+
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
-  """Scores given log-probabilities and reports.
+  """Audits samples, or scores log-probabilities; whichever are given.
 
   Args:
     config: as in `configs/audit.py`.
     workdir: created if missing; refused if it belongs to another config.
   """
+  samples = [name for name in _SETS if config[name]]
+  if samples and (config.log_px or config.held_out):
+    raise ValueError(
+      f'config.{samples[0]} and config.log_px are both given: expected either '
+      'samples (train, test, generated) or log-probabilities (log_px, '
+      'held_out).'
+    )
+  if samples:
+    _audit_samples(config, workdir)
+  elif config.log_px or config.held_out:
+    _audit_log_px(config, workdir)
+  else:
+    raise ValueError(
+      'Nothing to audit: expected --config.train, --config.test and '
+      '--config.generated (samples), or --config.log_px and --config.held_out '
+      '(log-probabilities).'
+    )
+
+
+def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Asks whether somebody's samples are copies."""
+  validate.one_of('config.metric', config.metric, METRICS)
+  for name, low in (
+    ('num_cells', 1), ('num_components', 1), ('k', 1), ('num_permutations', 19),
+    ('seed', 0),
+  ):  # fmt: skip
+    validate.integer(f'config.{name}', config[name], low, 2**31)
+  for name in _SETS:
+    if not config[name]:
+      raise ValueError(
+        f"config.{name}='': expected an .npy or .npz file or a folder of "
+        'images; an audit needs train, test (held out) and generated.'
+      )
+  sets = {
+    name: load_samples(name, config[name], config[f'{name}_labels'])
+    for name in _SETS
+  }
+  train, test, generated = sets.values()
+  values = (train.values, test.values, generated.values)
+  # All checks come before anything is written or computed for long.
+  sample_sets(config.metric, **{n: part.values for n, part in sets.items()})
+  check_scales(**{n: part.values for n, part in sets.items()})
+  labels = None
+  given = [part.labels for part in sets.values() if part.labels is not None]
+  if len(given) == len(_SETS):
+    labels = given[0], given[1], given[2]
+  elif given:
+    logging.warning(
+      'Not all of train, test and generated have labels: classes are left out.'
+    )
+  data = run_folder.fingerprint((*values, *given))
+  free = run_folder.flatten(config.to_dict(), 'config').keys()
+  run_folder.claim(workdir, config.to_dict(), data, free=free)
+  analysis = analyze_samples(
+    *values,
+    labels=labels,
+    metric=config.metric,
+    num_cells=config.num_cells,
+    num_components=config.num_components,
+    k=config.k,
+    num_permutations=config.num_permutations,
+    seed=config.seed,
+  )
+  verdict = sample_report.write_samples(
+    workdir,
+    sample_report.Audit(
+      pathlib.Path(config.generated).name,
+      *values,
+      labels=generated.labels,
+      metric=config.metric,
+      num_permutations=config.num_permutations,
+    ),
+    analysis,
+  )
+  logging.info('%s', verdict.headline)
+
+
+def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Scores given log-probabilities and reports."""
   validate.one_of('config.estimator', config.estimator, ESTIMATORS)
   validate.integer('config.num_permutations', config.num_permutations, 1)
   validate.integer('config.seed', config.seed, 0, 2**32 - 1)

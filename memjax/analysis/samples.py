@@ -1,0 +1,404 @@
+"""Everything that an audit of somebody's samples computes, in one pass.
+
+Three sets go in: the training set, held-out test points, generated samples.
+What comes out answers four questions, each with its null: are samples copies,
+do they lie on the data, do they reach all of it, are they distributed alike?
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+from absl import logging
+from jaxtyping import Float, Int, Shaped
+
+from memjax import validate
+from memjax.analysis import stats
+from memjax.distances import exact_neighbors, sample_sets
+from memjax.scores import copying as copying_scores
+from memjax.scores.authenticity import AuthenticityTest, authenticity
+from memjax.scores.cells import (
+  CellDistances,
+  data_copying_distances,
+  make_cells,
+)
+from memjax.scores.copying import CopyingTest, copying_test
+from memjax.scores.copying_cells import (
+  DataCopyingCells,
+  data_copying_cells,
+  data_copying_interval,
+)
+from memjax.scores.coverage import (
+  CoverageTest,
+  PrecisionRecall,
+  coverage_test,
+  precision_recall,
+)
+from memjax.scores.data_copying import (
+  ClasswiseDataCopying,
+  DataCopyingTest,
+  classwise_data_copying,
+  data_copying_test_of,
+)
+from memjax.scores.frechet import frechet_distance
+from memjax.scores.two_sample import neighbor_mixing_test
+
+__all__ = ['Nearness', 'SampleAnalysis', 'analyze_samples']
+
+Matrix = Float[np.ndarray, '_ _']
+Labels = tuple[
+  Int[np.ndarray, ' _'], Int[np.ndarray, ' _'], Int[np.ndarray, ' _']
+]
+
+_MAX_COMPONENTS = 64
+_FRECHET_PERMUTATIONS = 200
+_NUM_STAGES = 9
+
+
+class Nearness(NamedTuple):
+  """C_T's question, asked of data that no generator has seen.
+
+  Attributes:
+    to_train: share of pairs in which a generated sample is nearer to train than
+      a test point is, ties ½.
+    to_held_out: share of pairs in which a generated sample is nearer to one
+      half of the test points than a point of the other half is. Above ½ =
+      samples keep to dense regions; below = they lie off the data.
+    p_narrow: one-sided, small = `to_held_out` is above ½ beyond chance.
+    p_wide: one-sided, small = it is below ½ beyond chance.
+  """
+
+  to_train: float
+  to_held_out: float
+  p_narrow: float
+  p_wide: float
+
+
+class SampleAnalysis(NamedTuple):
+  """All numbers of the report; the fields are described by their types.
+
+  Attributes:
+    sizes: points in train, test, generated.
+    num_features: numbers a sample.
+    copying: the test that the verdict on copying rests on.
+    detectable: smallest share of exact copies that would have been found; NaN
+      if copying was found.
+    data_copying: C_T.
+    data_copying_interval: its bootstrap interval.
+    cells: C_T cell by cell.
+    distances: distances to train of test points and samples.
+    classwise: C_T of each class, or None without labels.
+    nearness: to training points, and to held-out data.
+    authenticity: AuthPct with its test.
+    coverage: fidelity and diversity with their tests.
+    quality: the four definitions of prdc.
+    mixing: whether samples mix with test points.
+    reference: whether training points mix with test points, as they should.
+    frechet: Fréchet distance of samples and test points, upper tail.
+    frechet_components: dimensions that it was computed in.
+    repeats: shares of samples, and of training points, that occur before.
+    overlap: share of test points that are training points.
+    warnings: what weakens the answers.
+    notes: what else a reader should know about the data.
+  """
+
+  sizes: tuple[int, int, int]
+  num_features: int
+  copying: CopyingTest
+  detectable: float
+  data_copying: DataCopyingTest
+  data_copying_interval: stats.Interval
+  cells: DataCopyingCells
+  distances: CellDistances
+  classwise: ClasswiseDataCopying | None
+  nearness: Nearness
+  authenticity: AuthenticityTest
+  coverage: CoverageTest
+  quality: PrecisionRecall
+  mixing: stats.ExchangeTest
+  reference: stats.ExchangeTest
+  frechet: stats.ExchangeTest
+  frechet_components: int
+  repeats: tuple[float, float]
+  overlap: float
+  warnings: tuple[str, ...]
+  notes: tuple[str, ...]
+
+
+def analyze_samples(
+  train: Shaped[np.ndarray, '...'],
+  test: Shaped[np.ndarray, '...'],
+  generated: Shaped[np.ndarray, '...'],
+  *,
+  labels: Labels | None = None,
+  metric: str = 'euclidean',
+  num_cells: int = 5,
+  num_components: int = _MAX_COMPONENTS,
+  k: int = 5,
+  level: float = 0.05,
+  num_permutations: int = 1000,
+  seed: int = 0,
+) -> SampleAnalysis:
+  """Asks all questions of three sets of samples.
+
+  Args:
+    train: [l, …].
+    test: [t, …], held-out data of the same distribution.
+    generated: [n, …].
+    labels: classes of train, test and generated, integers from 0; or None.
+    metric: 'euclidean' | 'cosine'.
+    num_cells: k-means cells of C_T, at most.
+    num_components: principal components for the cells and for the Fréchet
+      distance, where the samples have more features.
+    k: the neighbour that sets the radius of balls.
+    level: of the test for copying, below which its power is not asked for.
+    num_permutations: of every test.
+    seed: of everything random.
+
+  Returns:
+    SampleAnalysis.
+
+  Raises:
+    ValueError: sets that cannot be compared, with the argument's name.
+  """
+  train, test, generated = sample_sets(
+    metric, train=train, test=test, generated=generated
+  )
+  sets = train, test, generated
+  for name, points in zip(('train', 'test', 'generated'), sets, strict=True):
+    if len(points) <= k:
+      raise ValueError(
+        f'{name} has {len(points)} points: expected more than k={k}.'
+      )
+  validate.integer('num_components', num_components, 1)
+  warnings, notes = _remarks(train, test, generated)
+  stage = _stages()
+  null: dict[str, Any] = {'num_permutations': num_permutations, 'seed': seed}
+  same: dict[str, Any] = {'metric': metric, **null}
+
+  stage('nearest training and test points')
+  copying = copying_test(*sets, **same)
+  stage('what could have been found')
+  detectable = float('nan')
+  if copying.p_value > level:
+    detectable = copying_scores.detectable_share(
+      *sets, level=level, metric=metric, seed=seed
+    )
+  stage('cells of the data')
+  components = min(num_components, train.shape[1], len(train))
+  num_cells = min(num_cells, max(1, len(np.unique(train, axis=0))))
+  cells = make_cells(
+    *sets,
+    num_cells=num_cells,
+    seed=seed,
+    num_components=None if components == train.shape[1] else components,
+  )
+  distances = data_copying_distances(*sets, cells=cells, metric=metric)
+  c_t, interval, by_cell = _data_copying(distances, null, notes)
+  stage('classes')
+  classwise = _classwise(sets, labels, num_cells, components, same, notes)
+  stage('authenticity')
+  authentic = authenticity(train, generated, test=test, **same)
+  stage('fidelity and diversity')
+  coverage = coverage_test(*sets, k=k, **same)
+  quality = precision_recall(train, generated, k=k, metric=metric)
+  stage('do samples mix with test points?')
+  mixing = neighbor_mixing_test(test, generated, k=k, **same)
+  stage('do training points mix with test points?')
+  some_train, some_test = _equal_sizes(train, test, seed)
+  reference = neighbor_mixing_test(some_test, some_train, k=k, **same)
+  stage('nearness to held-out data, Fréchet distance')
+  nearness = _nearness(distances, test, generated, same)
+  projected = _project(train, test, generated, components)
+  frechet = stats.exchange_test(
+    frechet_distance,
+    *projected,
+    num_permutations=min(num_permutations, _FRECHET_PERMUTATIONS),
+    seed=seed,
+    alternative='greater',
+  )
+  return SampleAnalysis(
+    sizes=(len(train), len(test), len(generated)),
+    num_features=train.shape[1],
+    copying=copying,
+    detectable=detectable,
+    data_copying=c_t,
+    data_copying_interval=interval,
+    cells=by_cell,
+    distances=distances,
+    classwise=classwise,
+    nearness=nearness,
+    authenticity=authentic,
+    coverage=coverage,
+    quality=quality,
+    mixing=mixing,
+    reference=reference,
+    frechet=frechet,
+    frechet_components=projected[0].shape[1],
+    repeats=(_repeats(generated), _repeats(train)),
+    overlap=float((distances.test == 0).mean()),
+    warnings=tuple(warnings),
+    notes=tuple(notes),
+  )
+
+
+def _stages() -> Callable[[str], None]:
+  """Says what is being computed: an audit of large sets takes minutes."""
+  begin, count = time.monotonic(), 0
+
+  def stage(what: str) -> None:
+    nonlocal count
+    count += 1
+    logging.info(
+      'Step %d of %d (%.0f s so far): %s.',
+      count,
+      _NUM_STAGES,
+      time.monotonic() - begin,
+      what,
+    )
+
+  return stage
+
+
+def _remarks(
+  train: Matrix, test: Matrix, generated: Matrix
+) -> tuple[list[str], list[str]]:
+  """What weakens the answers, and what is odd about the data, in sentences."""
+  warnings, notes = [], []
+  sets = {'train': train, 'test': test, 'generated': generated}
+  total = train.shape[1]
+  constant = {
+    name: int((np.ptp(points, axis=0) == 0).sum())
+    for name, points in sets.items()
+  }
+  if constant['train'] == total:
+    raise ValueError('train holds one point again and again: expected more.')
+  if any(constant.values()):
+    counts = ', '.join(
+      f'{count:,} in {name}' for name, count in constant.items()
+    )
+    notes.append(f'Of {total:,} features are constant: {counts}.')
+  for name, points in sets.items():
+    if len(points) < 100:
+      warnings.append(
+        f'{name} has only {len(points)} points: little can be told.'
+      )
+  if len(train) > 10 * len(test):
+    warnings.append(
+      f'{len(train) / len(test):.0f} training points to a test point: copying '
+      'is harder to tell from chance than with sets of equal size.'
+    )
+  return warnings, notes
+
+
+def _data_copying(distances: CellDistances, null, notes: list[str]):
+  """C_T, its interval, and its cells; NaN with a note if no cell is left."""
+  try:
+    test = data_copying_test_of(distances, **null)
+    interval = data_copying_interval(distances, seed=null['seed'])
+    cells = data_copying_cells(distances)
+  except ValueError as error:
+    if 'no cell is left' not in str(error):
+      raise
+    notes.append(
+      'C_T: every cell lacks test points or generated samples; one cell was '
+      'used instead.'
+    )
+    whole = distances._replace(
+      test_in_cell=distances.test,
+      generated_in_cell=distances.generated,
+      test_cell=np.zeros_like(distances.test_cell),
+      generated_cell=np.zeros_like(distances.generated_cell),
+      num_train=distances.num_train.sum(keepdims=True),
+    )
+    test = data_copying_test_of(whole, min_cell_share=0.0, **null)
+    interval = data_copying_interval(
+      whole, min_cell_share=0.0, seed=null['seed']
+    )
+    cells = data_copying_cells(whole, min_cell_share=0.0)
+  left_out = int((cells.weight == 0).sum())
+  if left_out:
+    notes.append(
+      f'C_T leaves out {left_out} of {len(cells.weight)} cells: too few '
+      'generated samples there, or no test points.'
+    )
+  return test, interval, cells
+
+
+def _classwise(sets, labels, num_cells, components, same, notes):
+  if labels is None:
+    return None
+  smallest = min(np.bincount(labels[0])[np.unique(labels[0])])
+  features = sets[0].shape[1]
+  try:
+    return classwise_data_copying(
+      *sets,
+      labels=labels,
+      num_cells=max(1, min(num_cells, int(smallest) // 20)),
+      num_components=None
+      if features <= components
+      else min(components, int(smallest)),
+      **same,
+    )
+  except ValueError as error:
+    if 'none of the' not in str(error):
+      raise
+    notes.append('No class has enough test points and samples to be told.')
+    return None
+
+
+def _equal_sizes(train: Matrix, test: Matrix, seed: int):
+  """As many training as test points, drawn without replacement."""
+  rng = np.random.default_rng(seed)
+  size = min(len(train), len(test))
+  draw = lambda points: points[
+    np.sort(rng.choice(len(points), size, replace=False))
+  ]
+  return draw(train), draw(test)
+
+
+def _nearness(distances: CellDistances, test, generated, same) -> Nearness:
+  """How near samples come to half of the test points, beside the other half."""
+  order = np.random.default_rng(same['seed']).permutation(len(test))
+  reference, others = np.array_split(test[order], 2)
+  queries = np.concatenate([others, generated])
+  near = exact_neighbors(queries, reference, metric=same['metric'])
+  others_distance, sample_distance = np.split(
+    near.distance[:, 0], [len(others)]
+  )
+  p_value = lambda alternative: float(
+    scipy.stats.mannwhitneyu(
+      sample_distance, others_distance, alternative=alternative
+    ).pvalue
+  )
+  return Nearness(
+    _share_of_pairs(distances.generated, distances.test),
+    _share_of_pairs(sample_distance, others_distance),
+    p_value('less'),
+    p_value('greater'),
+  )
+
+
+def _share_of_pairs(small, large) -> float:
+  """Share of pairs with small < large, ties ½."""
+  large = np.sort(large)
+  above = len(large) - np.searchsorted(large, small, side='right')
+  at_least = len(large) - np.searchsorted(large, small, side='left')
+  return float((above + at_least).mean() / (2 * len(large)))
+
+
+def _project(train, test, generated, components: int):
+  """Test points and samples in the principal components of train."""
+  if components >= train.shape[1]:
+    return test, generated
+  from sklearn.decomposition import PCA
+
+  pca = PCA(components, random_state=0).fit(train)
+  return pca.transform(test), pca.transform(generated)
+
+
+def _repeats(points: Matrix) -> float:
+  """Share of points that are equal to an earlier one."""
+  return 1 - len(np.unique(points, axis=0)) / len(points)

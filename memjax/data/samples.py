@@ -1,0 +1,164 @@
+"""Samples to audit: .npy, .npz and folders of images → arrays of one scale.
+
+Unlike images for training, samples to audit may be any numbers: pixels,
+embeddings, rows of a table.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from memjax.data import user_data
+
+__all__ = ['SampleSet', 'as_images', 'check_scales', 'load_samples']
+
+_NAMES = ('samples', 'images', 'features', 'embeddings', 'x', 'data', 'arr_0')
+# Honest sets differ in spread by a few per cent, 0 … 1 from 0 … 255 by 255.
+_SCALES = 20.0
+
+
+class SampleSet(NamedTuple):
+  """Samples of one set.
+
+  Attributes:
+    values: [n, …], as they are in the file.
+    labels: int [n], or None.
+  """
+
+  values: Shaped[np.ndarray, '...']
+  labels: Int[np.ndarray, ' n'] | None
+
+
+def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
+  """Reads one set of samples.
+
+  Args:
+    name: of the setting, for errors.
+    path: an .npy file of one array [n, …]; an .npz with the array under
+      `samples`, `images`, `features`, `embeddings`, `x`, `data` or alone, and
+      optionally `labels`; or a folder of images of one size, whose subfolders,
+      if any, are classes.
+    labels_path: an .npy file of integers [n], which replaces other labels.
+
+  Returns:
+    SampleSet(values, labels).
+
+  Raises:
+    ValueError: naming the file and what is wrong with it.
+    FileNotFoundError: if there is no such file or folder.
+  """
+  place = Path(path).expanduser()
+  if place.is_dir():
+    dataset = user_data.read_folder(place)
+    values = dataset.images
+    labels = dataset.labels if dataset.labels.any() else None
+  elif not place.exists():
+    raise FileNotFoundError(
+      f'{name}={path!r} does not exist: expected an .npy or .npz file, or a '
+      'folder of images.'
+    )
+  else:
+    values, labels = _read_arrays(name, place)
+  if labels_path:
+    _, labels = _read_arrays(f'{name}_labels', Path(labels_path), is_label=True)
+  if values.ndim < 2 or 0 in values.shape:
+    raise ValueError(
+      f'{name}={path!r} has shape {values.shape}: expected [n, …], one sample '
+      'a row and at least one number each.'
+    )
+  if values.dtype.kind not in 'iufb':
+    raise ValueError(
+      f'{name}={path!r} has dtype {values.dtype}: expected real numbers.'
+    )
+  return SampleSet(values, _check_labels(name, labels, len(values)))
+
+
+def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
+  """Refuses sets of which one is on another scale, such as 0 … 255 and 0 … 1.
+
+  Raises:
+    ValueError: naming both sets and their ranges.
+  """
+  spread = {
+    name: float(np.nanstd(values, dtype=np.float64))
+    for name, values in sets.items()
+  }
+  first = next(iter(sets))
+  for name, values in sets.items():
+    small, large = sorted((spread[first], spread[name]))
+    if 0 < small * _SCALES < large < np.inf:
+      ranges = [f'{np.nanmin(v):.4g} … {np.nanmax(v):.4g}' for v in (
+        sets[first], values)]  # fmt: skip
+      raise ValueError(
+        f'{name} has values {ranges[1]} and {first} {ranges[0]}: expected one '
+        'scale. Bring them to the same range, for instance 0 … 1.'
+      )
+
+
+def as_images(
+  values: Shaped[np.ndarray, 'n ...'],
+) -> UInt8[np.ndarray, 'n h w c'] | None:
+  """Samples as pictures to show, or None if they are none.
+
+  Example:
+    >>> as_images(np.zeros((2, 8, 8))).shape, as_images(np.zeros((2, 64)))
+    ((2, 8, 8, 1), None)
+  """
+  is_rank_3 = values.ndim == 3
+  if not (is_rank_3 or (values.ndim == 4 and values.shape[-1] in (1, 3, 4))):
+    return None
+  if min(values.shape[1:3]) < 4:
+    return None
+  values = values[..., None] if is_rank_3 else values
+  if values.dtype == np.uint8:
+    return values
+  values = values.astype(np.float32)
+  low, high = np.nanmin(values), np.nanmax(values)
+  if low >= 0 and 1 < high <= 255:
+    unit = values / 255
+  elif low >= 0 and high <= 1:
+    unit = values
+  elif low >= -1 and high <= 1:
+    unit = (values + 1) / 2
+  else:
+    unit = (values - low) / (high - low)
+  return np.rint(unit * 255).astype(np.uint8)
+
+
+def _read_arrays(name: str, path: Path, *, is_label: bool = False):
+  """(values, labels or None) of an .npy or .npz file."""
+  if not path.exists():
+    raise FileNotFoundError(f'{name}={str(path)!r} does not exist.')
+  found = user_data.load_numpy(path)
+  if isinstance(found, np.ndarray):
+    return (None, found) if is_label else (found, None)
+  with found as archive:
+    keys = list(archive.files)
+    labels = archive['labels'] if 'labels' in keys else None
+    if is_label:
+      return None, labels
+    rest = [key for key in keys if key != 'labels']
+    named = [key for key in _NAMES if key in rest]
+    if not named and len(rest) != 1:
+      raise ValueError(
+        f'{name}={str(path)!r} holds {sorted(keys)}: expected the samples '
+        f'under one of {", ".join(_NAMES)}.'
+      )
+    return archive[(named or rest)[0]], labels
+
+
+def _check_labels(name: str, labels, num_samples: int):
+  if labels is None:
+    return None
+  if labels.shape != (num_samples,) or labels.dtype.kind not in 'iu':
+    raise ValueError(
+      f'{name}_labels has shape {labels.shape} and dtype {labels.dtype}: '
+      f'expected {num_samples} integers, one for each sample of {name}.'
+    )
+  if labels.min() < 0:
+    raise ValueError(
+      f'{name}_labels holds {labels.min()}: expected labels from 0.'
+    )
+  return labels.astype(np.int64)
