@@ -186,6 +186,6 @@ def cells_that_copy(
         label=label, zorder=3,
       )  # fmt: skip
   ax.axvline(0, color=drawing.INK, lw=0.8, zorder=0)
-  drawing.name_rows(ax, [names[k] for k in known], what)
+  drawing.name_rows(ax, [names[int(k)] for k in known], what)
   ax.set_xlabel('Z_U or C_T  ← nearer to train than test points are')
   return drawing.finish(figure)

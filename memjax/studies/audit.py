@@ -81,7 +81,9 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
       'Not all of train, test and generated have labels: classes are left out.'
     )
   data = run_folder.fingerprint((*values, *given))
-  free = run_folder.flatten(config.to_dict(), 'config').keys()
+  # Nothing is kept that took time to compute: an audit may be repeated on
+  # other files.
+  free = {*run_folder.flatten(config.to_dict(), 'config'), 'the data itself'}
   run_folder.claim(workdir, config.to_dict(), data, free=free)
   analysis = analyze_samples(
     *values,
@@ -138,8 +140,9 @@ def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:
   data = run_folder.fingerprint(
     (log_px, held_out, repeat, study.images, *items.values())
   )
-  # Nothing is kept that took time to compute: any setting may change.
-  free = run_folder.flatten(config.to_dict(), 'config').keys()
+  # Nothing is kept that took time to compute: an audit may be repeated on
+  # other files.
+  free = {*run_folder.flatten(config.to_dict(), 'config'), 'the data itself'}
   run_folder.claim(workdir, config.to_dict(), data, free=free)
   analysis = analyze(
     {0: log_px},
