@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import optax
 import pytest
 
 from memjax.data.transforms import binarize
-from memjax.models.vae import bernoulli_mlp_vae
+from memjax.models.vae import bernoulli_mlp_vae, diagonal_gaussian_dcvae
 from memjax.training.lift import choose_lift, lift
 from memjax.training.state import init_state
 from memjax.training.step import epoch_order, make_train_steps, no_metrics
@@ -188,3 +189,28 @@ def test_choose_lift_by_backend_and_model():
   assert choose_lift(convolutional, 'auto', 'gpu') == 'vmap'
   with pytest.raises(ValueError, match="lift='vmpa'.*Did you mean 'vmap'"):
     choose_lift(MODEL, 'vmpa')
+
+
+@pytest.mark.parametrize(
+  ('option', 'lowered'),
+  [('float32', 'HIGHEST'), ('tensorfloat32', 'HIGH'), ('bfloat16', 'DEFAULT')],
+)
+@pytest.mark.parametrize(
+  'model', [MODEL, diagonal_gaussian_dcvae((16, 16, 3), num_features=4)]
+)
+def test_the_precision_of_training_is_an_option(model, option, lowered):
+  steps = make_train_steps(model, OPTIMIZER, binarize(), precision=option)
+  shape = (NUM_ITEMS, *model.image_shape)
+  key = jax.random.key(0)
+  state = init_state(model, OPTIMIZER, key)
+  order = order_of(key)
+  # Whatever the backend's default: the option decides.
+  with jax.default_matmul_precision('tensorfloat32'):
+    text = (
+      jax.jit(steps)
+      .lower(state, no_metrics(), jnp.zeros(shape, jnp.uint8), order, 0, 4, key)
+      .as_text()
+    )
+  dots = re.findall(r'stablehlo\.dot_general.*', text)
+  assert len(dots) > 10  # forward and gradient
+  assert all(f'precision = [{lowered}, {lowered}]' in dot for dot in dots)
