@@ -287,7 +287,8 @@ def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
 
   def grid(items):
     captions = [
-      f'{analysis.scores.score[i]:+.1f} nats\nid {study.ids[i]}' for i in items
+      f'{_short(analysis.scores.score[i])} nats\nid {study.ids[i]}'
+      for i in items
     ]
     return figures.item_grid(study.images[items], captions, columns=10)
 
@@ -307,6 +308,11 @@ def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
       'saw the item gave it more probability; far below zero that is noise.',
     ),
   ]
+
+
+def _short(score: float) -> str:
+  """What fits below a small picture."""
+  return f'{score:+.1f}' if abs(score) < 1000 else f'{score:+.0f}'
 
 
 def _how_to_read(analysis: Analysis) -> page.Section:

@@ -197,7 +197,7 @@ def detectable_share(
     train: [l, …].
     test: [t, …].
     generated: [n, …], samples in which no copying was found.
-    shares: of copies among the samples, from small to large.
+    shares: of copies among the samples, to choose from.
     level: of the test.
     power: share of the draws in which the test must find the copies.
     metric: 'euclidean' | 'cosine'.
@@ -223,6 +223,7 @@ def detectable_share(
   level = validate.real('level', level, 0.0, 1.0, strict=True)
   power = validate.real('power', power, 0.0, 1.0)
   num_draws = validate.integer('num_draws', num_draws, 1)
+  shares = tuple(sorted(validate.real('shares', s, 0.0, 1.0) for s in shares))
   rng = np.random.default_rng(validate.integer('seed', seed, 0))
   levels = np.array(RATIOS)
   chosen = rng.choice(len(train), min(len(train), len(generated)), False)
@@ -232,8 +233,8 @@ def detectable_share(
     (near.distance, near.index),
     (copies.distance, copies.index),
   ]
-  for share in shares:
-    share = validate.real('shares', share, 0.0, 1.0)
+
+  def is_found(share: float) -> bool:
     count = max(1, round(share * len(generated)))
     found = 0
     for _ in range(num_draws):
@@ -250,9 +251,17 @@ def detectable_share(
         mixed, levels, num_permutations=num_permutations, rng=rng
       )
       found += _max_test(excess, nulls, len(generated))[1].min() <= level
-    if found >= power * num_draws:
-      return share
-  return float('inf')
+    return found >= power * num_draws
+
+  # More copies are found more easily: bisection.
+  low, high = 0, len(shares)
+  while low < high:
+    middle = (low + high) // 2
+    if is_found(shares[middle]):
+      high = middle
+    else:
+      low = middle + 1
+  return shares[low] if low < len(shares) else float('inf')
 
 
 def _excess(d_train, d_test, levels) -> Float[np.ndarray, ' r']:

@@ -93,16 +93,18 @@ def relabelled_excess(
     label = rng.permutation(is_train)[near.index]
     d_train = _first_distance(near.distance, label)
     d_test = _first_distance(near.distance, ~label)
-    known = np.isfinite(d_train)
-    for r, ratio in enumerate(ratios):
-      flagged = is_nearer(d_train, d_test, ratio)
-      swapped = is_nearer(d_test, d_train, ratio) & known
-      excess[b, r] = flagged.mean() - swapped.mean()
+    near_train, near_test = d_train[:, None], d_test[:, None]
+    flagged = is_nearer(near_train, near_test, ratios)
+    swapped = is_nearer(near_test, near_train, ratios)
+    swapped &= np.isfinite(near_train)
+    excess[b] = flagged.mean(axis=0) - swapped.mean(axis=0)
   return excess
 
 
 def is_nearer(
-  near: Float[np.ndarray, '...'], far: Float[np.ndarray, '...'], ratio: float
+  near: Float[np.ndarray, '...'],
+  far: Float[np.ndarray, '...'],
+  ratio: float | Float[np.ndarray, '...'],
 ) -> Bool[np.ndarray, '...']:
   """True where `far` ≥ ratio · `near`; never where both are 0."""
   return (far >= ratio * near) & (far > 0)
