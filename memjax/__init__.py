@@ -6,6 +6,7 @@ from memjax.folds import make_folds as make_folds
 from memjax.likelihood import importance_log_prob as importance_log_prob
 from memjax.neighbors import nearest_neighbors as nearest_neighbors
 from memjax.scores.authenticity import authenticity as authenticity
+from memjax.scores.copying import copying_test as copying_test
 from memjax.scores.coverage import precision_recall as precision_recall
 from memjax.scores.data_copying import data_copying_test as data_copying_test
 from memjax.scores.distance_ratio import distance_ratio as distance_ratio
