@@ -11,7 +11,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Bool, Float
 
-__all__ = ['DensityModel', 'DiagonalGaussian', 'LatentVariableModel']
+__all__ = [
+  'DecoderModel',
+  'DensityModel',
+  'DiagonalGaussian',
+  'LatentVariableModel',
+  'Likelihood',
+]
 
 Variables = dict[str, Any]
 
@@ -74,4 +80,35 @@ class LatentVariableModel(DensityModel, Protocol):
     self, variables: Variables, z: Float[Array, ' latent']
   ) -> Float[Array, 'h w c']:
     """The mean of p(x | z)."""
+    ...
+
+
+class Likelihood(Protocol):
+  """p(x | z) of one item, given the output of the decoder."""
+
+  def log_prob(self, output: Any, x: Float[Array, 'h w c']) -> Float[Array, '']:
+    """Log-density in nats."""
+    ...
+
+  def fisher(self, output: Any) -> Any:
+    """Fisher information in each number of the output, in its structure.
+
+    The information between two of them is 0: pixels are independent given z.
+    """
+    ...
+
+
+@runtime_checkable
+class DecoderModel(LatentVariableModel, Protocol):
+  """What the Laplace proposal needs besides: the decoder behind log p(x | z).
+
+  With f = `decoder_output`, log p(x | z) = `likelihood.log_prob(f(z), x)`.
+  """
+
+  likelihood: Any  # a Likelihood
+
+  def decoder_output(
+    self, variables: Variables, z: Float[Array, ' latent']
+  ) -> Any:
+    """A pytree of arrays, differentiable in z; one latent, in eval mode."""
     ...

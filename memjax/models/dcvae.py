@@ -115,6 +115,20 @@ class Gaussian(NamedTuple):
     logvar = jnp.maximum(output.logvar, self.min_logvar)
     return likelihoods.gaussian_log_prob(output.mean, logvar, x)
 
+  def fisher(self, output: GaussianImage) -> GaussianImage:
+    """Information e^−v in the mean and ½ in the log-variance v of each pixel.
+
+    0 in a log-variance below its bound, which says nothing there; one that all
+    pixels share has the sum of their information.
+    """
+    logvar = jnp.maximum(output.logvar, self.min_logvar)
+    pixels = output.mean.size / output.logvar.size
+    is_free = output.logvar > self.min_logvar
+    return GaussianImage(
+      jnp.broadcast_to(jnp.exp(-logvar), output.mean.shape),
+      jnp.where(is_free, 0.5 * pixels, 0.0),
+    )
+
   def mean(self, output: GaussianImage) -> Float[Array, 'h w c']:
     """The mean image."""
     return output.mean

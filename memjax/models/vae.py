@@ -32,6 +32,10 @@ class Likelihood(Protocol):
     """Log-density in nats."""
     ...
 
+  def fisher(self, output: Any) -> Any:
+    """Fisher information in each number of the output, in its structure."""
+    ...
+
   def mean(self, output: Any) -> Float[Array, 'h w c']:
     """The mean image."""
     ...
@@ -45,7 +49,7 @@ class Likelihood(Protocol):
 class VAE:
   """An encoder and a decoder network with the likelihood that joins them.
 
-  Implements `memjax.models.base.LatentVariableModel`. Both networks are called
+  Implements `memjax.models.base.DecoderModel`. Both networks are called
   as (inputs, mask=mask) in training, when batch statistics are those of the
   real items, and as (inputs) in eval mode, when they are the running ones.
 
@@ -135,19 +139,19 @@ class VAE:
     z: Float[Array, ' latent'],
   ) -> Float[Array, '']:
     """Returns log p(x | z) of one item and one latent, in nats."""
-    return self.likelihood.log_prob(self._decoder_output(variables, z), x)
+    return self.likelihood.log_prob(self.decoder_output(variables, z), x)
 
   def decode(
     self, variables: Variables, z: Float[Array, ' latent']
   ) -> Float[Array, 'h w c']:
     """The mean of p(x | z) for one latent."""
-    return self.likelihood.mean(self._decoder_output(variables, z))
+    return self.likelihood.mean(self.decoder_output(variables, z))
 
   def sample(
     self, variables: Variables, z: Float[Array, ' latent'], key: jax.Array
   ) -> Float[Array, 'h w c']:
     """Draws x ~ p(x | z) for one latent."""
-    return self.likelihood.sample(self._decoder_output(variables, z), key)
+    return self.likelihood.sample(self.decoder_output(variables, z), key)
 
   def floats_per_decode(self) -> int:
     """How many numbers the decoder's layers put out for one latent.
@@ -164,7 +168,10 @@ class VAE:
     shapes = jax.eval_shape(outputs, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
-  def _decoder_output(self, variables: Variables, z: Float[Array, ' latent']):
+  def decoder_output(
+    self, variables: Variables, z: Float[Array, ' latent']
+  ) -> Any:
+    """What the decoder says about one latent, in eval mode."""
     output = self.decoder.apply(_subtree(variables, 'decoder'), z[None])
     return jax.tree.map(lambda leaf: leaf[0], output)
 
@@ -237,6 +244,10 @@ class Bernoulli(NamedTuple):
   def log_prob(self, output, x):
     """Log-probability in nats."""
     return likelihoods.bernoulli_log_prob(output, x)
+
+  def fisher(self, output):
+    """Information σ(l)σ(−l) in the log-odds l of each pixel."""
+    return nn.sigmoid(output) * nn.sigmoid(-output)
 
   def mean(self, output):
     """Probability of one, a pixel."""

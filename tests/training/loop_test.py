@@ -145,7 +145,9 @@ def test_log_px_is_that_of_the_checkpoint(reference):
   key = jax.random.fold_in(score_key(3, 1), int(data.ids[item]))
   transform_key, noise_key = jax.random.split(key)
   x = binarize().apply(jnp.asarray(data.images[item]), transform_key)
-  estimate = importance_log_prob(MODEL, variables, x, noise_key, num_samples=30)
+  estimate = importance_log_prob(
+    MODEL, variables, x, noise_key, num_samples=30, proposal='encoder'
+  )
   saved = arrays[3]
   np.testing.assert_allclose(
     estimate.log_px, saved['log_px'][5, item], rtol=1e-5
