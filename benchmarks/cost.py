@@ -29,6 +29,7 @@ from memjax.folds import make_folds
 from memjax.models.vae import bernoulli_mlp_vae
 from memjax.training.loop import train_and_score
 from memjax.training.plan import LoopOptions, ModelGrid
+from memjax.training.programs import ScoringOptions
 from memjax.training.progress import Progress
 
 seconds = {'train': 0.0, 'score': 0.0}
@@ -48,9 +49,10 @@ grid = ModelGrid(np.repeat(np.arange(L), K), np.tile(np.arange(K), L),
                  make_folds(size['items'], K, num_repeats=L), K)
 options = LoopOptions(
   seed=0, epochs=size['epochs'], batch_size=64, score_epochs=(size['epochs'],),
-  num_samples=size['samples'], proposal='encoder', redraw=False,
+  scoring=ScoringOptions(
+    max(1, 2**22 // (K * size['samples'] * 144)), size['samples'], 'encoder'),
+  redraw=False,
   models_at_once=K, lift='vmap',
-  items_at_once=max(1, 2**22 // (K * size['samples'] * 144)),
   max_attempts=1, checkpoint_seconds=1e9, progress_seconds=1e9)
 train_and_score(bernoulli_mlp_vae((12, 12, 1), latent_dim=8, hidden=(128, 64)),
                 optax.adam(1e-3), binarize(), data, grid, options,

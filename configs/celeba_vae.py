@@ -63,8 +63,16 @@ def get_config(variant=''):
 
   config.score = config_dict.ConfigDict()
   config.score.epochs = (25, 50)
+  # Of the items, num_tracked are scored at these epochs too.
+  config.score.tracked_epochs = ()
+  config.score.num_tracked = 6000
+  # 'encoder' is the published way; 'laplace' and 'variational' come closer.
+  config.score.proposal = 'laplace'
   config.score.num_samples = 128
-  config.score.proposal = 'encoder'
+  # At the last epoch: what is not reliable is estimated anew, round by round,
+  # and everything by the published way too (0: not).
+  config.score.escalation = (('variational', 512),)
+  config.score.encoder_num_samples = 128
   config.score.redraw = False
   config.score.items_at_once = 0
   config.score.estimator = 'mean_log'
@@ -83,4 +91,6 @@ def get_config(variant=''):
     config.train.epochs = 8
     config.score.epochs = (4, 8)
     config.score.num_samples = 32
+    config.score.encoder_num_samples = 32
+    config.score.escalation = ()
   return config

@@ -65,8 +65,16 @@ def get_config(variant=''):
   config.score = config_dict.ConfigDict()
   # After which epochs all items are scored; the last one decides.
   config.score.epochs = (20, 40, 60, 80)
+  # Of the items, num_tracked are scored at these epochs too.
+  config.score.tracked_epochs = ()
+  config.score.num_tracked = 6000
+  # 'encoder' is the published way; 'laplace' and 'variational' come closer.
+  config.score.proposal = 'laplace'
   config.score.num_samples = 64
-  config.score.proposal = 'encoder'
+  # At the last epoch: what is not reliable is estimated anew, round by round,
+  # and everything by the published way too (0: not).
+  config.score.escalation = (('variational', 256),)
+  config.score.encoder_num_samples = 64
   # True: draw binarization and noise anew for each model, as published.
   config.score.redraw = False
   # Items in one program call; 0: chosen by memory.
@@ -89,5 +97,6 @@ def get_config(variant=''):
     config.train.epochs = 4
     config.score.epochs = (2, 4)
     config.score.num_samples = 16
+    config.score.encoder_num_samples = 16
     config.score.num_permutations = 300
   return config

@@ -147,10 +147,12 @@ def rescore_unreliable(
     num_rounds: R; a round goes over the pairs that are still unreliable.
 
   Returns:
-    The fields by name. A pair that is not reliable after R rounds either keeps
+    The fields by name, and the `round` that each comes from, int, 0 for the
+    first estimate. A pair that is not reliable after R rounds either keeps
     its last estimate; `(~is_reliable).sum()` says how many there are.
   """
   arrays = {name: np.array(array) for name, array in estimates.items()}
+  arrays['round'] = np.zeros(arrays['is_reliable'].shape, np.int32)
   for round in range(1, num_rounds + 1):
     todo = [np.flatnonzero(~row) for row in arrays['is_reliable']]
     longest = max((len(items) for items in todo), default=0)
@@ -161,8 +163,9 @@ def rescore_unreliable(
         indices[row, : len(part)] = part
       found = jax.device_get(rescore(indices, round))._asdict()
       row, column = np.nonzero(indices >= 0)
-      for name, array in arrays.items():
-        array[row, indices[row, column]] = found[name][row, column]
+      for name, values in found.items():
+        arrays[name][row, indices[row, column]] = values[row, column]
+      arrays['round'][row, indices[row, column]] = round
   return arrays
 
 

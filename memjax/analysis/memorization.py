@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 
 from memjax.analysis import stats
+from memjax.analysis.estimators import EstimatorPart, compare_estimators
 from memjax.scores.memorization import (
   MemorizationScores,
   MemorizationTest,
@@ -53,6 +54,8 @@ class Analysis(NamedTuple):
     estimator: by which the scores were made.
     num_permutations: behind the p-values.
     is_partition: each repeat holds every item out exactly once.
+    estimator_part: what the encoder's proposal adds to the scores, of the
+      scored items; None if log p was estimated once.
   """
 
   scores: MemorizationScores
@@ -70,6 +73,7 @@ class Analysis(NamedTuple):
   estimator: str
   num_permutations: int
   is_partition: bool
+  estimator_part: EstimatorPart | None = None
 
   @property
   def is_scored(self) -> np.ndarray:
@@ -86,8 +90,12 @@ def analyze(
   num_permutations: int,
   seed: int,
   groups: np.ndarray | None = None,
+  encoder_log_px: np.ndarray | None = None,
 ) -> Analysis:
   """Scores every epoch, and tests the last one.
+
+  Epochs may have NaN for some items, all models alike: what is said over
+  epochs is then of the items that every epoch has.
 
   Args:
     log_px: float64 [m, n] by epoch, in nats, of the models that are kept.
@@ -97,6 +105,7 @@ def analyze(
     num_permutations: behind the p-values.
     seed: of the permutations.
     groups: int [n], if the folds were drawn with groups.
+    encoder_log_px: [m, n] of the last epoch by the encoder's proposal.
 
   Raises:
     ValueError: if no item is both held out and trained on.
@@ -113,14 +122,21 @@ def analyze(
   log_px = {epoch: log_px[epoch][:, is_scored] for epoch in log_px}
   options: dict[str, Any] = {'repeat': repeat, 'estimator': estimator}
   nulls = {'num_permutations': min(_SHOWN, num_permutations), 'seed': seed}
+  is_tracked = np.ones(int(is_scored.sum()), bool)
+  for epoch in epochs:
+    is_tracked &= ~np.isnan(log_px[epoch]).all(axis=0)
+  tracked_groups = None if groups is None else groups[is_tracked]
   by_epoch, null_quantiles = [], []
   for epoch in epochs:
-    by_epoch.append(memorization_score(log_px[epoch], held_out, **options))
-    null = null_scores(
-      log_px[epoch], held_out, groups=groups, **options, **nulls
-    )
+    tracked = log_px[epoch][:, is_tracked], held_out[:, is_tracked]
+    score = np.full(is_tracked.size, np.nan)
+    score[is_tracked] = memorization_score(*tracked, **options).score
+    by_epoch.append(score)
+    null = null_scores(*tracked, groups=tracked_groups, **options, **nulls)
     null_quantiles.append(np.quantile(null, QUANTILES, axis=1).T)
   last = log_px[epochs[-1]]
+  if not is_tracked.all():
+    null = null_scores(last, held_out, groups=groups, **options, **nulls)
   test = memorization_test(
     last,
     held_out,
@@ -133,7 +149,9 @@ def analyze(
   mean, quantile = _intervals(last, held_out, repeat, estimator)
   spread = lambda values: _spread(values, is_scored)
   return Analysis(
-    scores=MemorizationScores(*map(spread, by_epoch[-1])),
+    scores=MemorizationScores(
+      *map(spread, memorization_score(last, held_out, **options))
+    ),
     test=MemorizationTest(
       p_value=spread(test.p_value),
       q_value=spread(test.q_value),
@@ -147,7 +165,7 @@ def analyze(
     ),
     null=null,
     epochs=epochs,
-    score_by_epoch=np.stack([spread(s.score) for s in by_epoch]),
+    score_by_epoch=np.stack([spread(score) for score in by_epoch]),
     null_quantiles=np.stack(null_quantiles),
     mean=mean,
     quantile_95=quantile,
@@ -157,6 +175,17 @@ def analyze(
     num_permutations=num_permutations,
     is_partition=all(
       (held_out[repeat == r].sum(axis=0) == 1).all() for r in np.unique(repeat)
+    ),
+    estimator_part=None
+    if encoder_log_px is None
+    else compare_estimators(
+      last,
+      encoder_log_px[:, is_scored],
+      held_out,
+      repeat,
+      num_permutations=num_permutations,
+      seed=seed,
+      groups=groups,
     ),
   )
 

@@ -98,6 +98,7 @@ def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:
     null_quantiles=analysis.null_quantiles,
     null=analysis.null,
     published=analysis.published,
+    **(_estimator_columns(analysis) if analysis.estimator_part else {}),
     **analysis.scores._asdict(),
     **analysis.test._asdict(),
   )
@@ -114,7 +115,31 @@ def _write_csv(path: pathlib.Path, study: Study, analysis: Analysis) -> None:
     analysis.test.null_mean,
     analysis.published,
   )
-  _write_table(path, study, dict(zip(_COLUMNS, values, strict=True)))
+  columns = dict(zip(_COLUMNS, values, strict=True))
+  if analysis.estimator_part is not None:
+    columns |= _estimator_columns(analysis)
+  _write_table(path, study, columns)
+
+
+def _estimator_columns(analysis: Analysis) -> dict[str, np.ndarray]:
+  """The published scores and the estimator's part, [n]; NaN without a score."""
+  part = analysis.estimator_part
+  assert part is not None
+  columns = {}
+  for name, scores, test in (
+    ('encoder', part.encoder, part.encoder_test),
+    ('estimator_part', part.part, part.part_test),
+  ):
+    for field, values in (
+      ('score', scores.score),
+      ('std_err', scores.std_err),
+      ('p', test.p_value),
+      ('q', test.q_value),
+    ):
+      whole = np.full(analysis.is_scored.size, np.nan)
+      whole[analysis.is_scored] = values
+      columns[f'{name}_{field}'] = whole
+  return columns
 
 
 def _write_table(
@@ -182,6 +207,19 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
     if study.is_dequantized and study.images is not None:
       dimensions = int(np.prod(study.images.shape[1:]))
       numbers[name]['bits_per_dim'] = -mean / (dimensions * np.log(2))
+  if analysis.estimator_part is not None:
+    part = analysis.estimator_part
+    numbers['estimator'] = {
+      'encoder_mean_score': number(part.encoder.score.mean(), 'encoder_score'),
+      'encoder_global_p_value': number(
+        part.encoder_test.global_p_value[0], 'encoder_score'
+      ),
+      'part_mean': number(part.part.score.mean(), 'estimator_part_score'),
+      'part_global_p_value': number(
+        part.part_test.global_p_value[0], 'estimator_part_score'
+      ),
+      'mean_log_px_gap': part.gap,
+    }
   if study.full is not None:
     numbers['full_run'] = {
       'train_loss': study.full.train_loss[0, -1],
@@ -194,6 +232,7 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
       'median_std_err': float(np.median(study.estimates['std_err'])),
       'median_ess': float(np.median(study.estimates['ess'])),
       'share_unreliable': share_rough(study),
+      'share_estimated_anew': float((study.estimates['round'] > 0).mean()),
       'array': f'arrays/log_px_epoch_{analysis.epochs[-1]:04d}.npz',
     }
   return numbers

@@ -8,7 +8,6 @@ import numpy as np
 from memjax.analysis import figures, page, report_parts
 from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.verdict import Q_LIMIT, Verdict
-from memjax.likelihood import reliable_below
 
 __all__ = [
   'FullRun',
@@ -54,8 +53,9 @@ class Study(NamedTuple):
     repeat: int [m].
     divergences: one dict an attempt that failed, with 'excluded'.
     losses: 'train_loss' and 'held_out_loss' [m, epochs], or None.
-    estimates: 'std_err', 'ess', 'pareto_k' [kept models, n], or None.
-    num_samples: importance samples an item; 0 if unknown.
+    estimates: 'std_err', 'ess', 'pareto_k', 'is_reliable' and 'round' (of the
+      escalation), [kept models, n]; or None.
+    num_samples: importance samples an item at first; 0 if unknown.
     full: the model trained on all items, or None.
     is_dequantized: log p is a density on the 0 … 256 scale of the pixels, so
       that it can be told in bits a dimension.
@@ -79,9 +79,8 @@ def share_rough(study: Study) -> float:
   """Share of the log-probabilities whose estimate is not reliable."""
   if study.estimates is None:
     return 0.0
-  shape = study.estimates['pareto_k']
-  # NaN: too few samples to tell.
-  return float((shape >= reliable_below(study.num_samples)).mean())
+  is_known = np.isfinite(study.estimates['pareto_k'])  # else too few samples
+  return float((is_known & ~study.estimates['is_reliable']).mean())
 
 
 def make_page(
@@ -130,6 +129,7 @@ def make_page(
     key_numbers=cards,
     sections=[
       *sections,
+      *_estimator_section(analysis),
       _how_to_read(analysis),
       *_model_section(study),
       report_parts.settings(record),
@@ -310,6 +310,58 @@ def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
   ]
 
 
+def _estimator_section(analysis: Analysis) -> list[page.Section]:
+  """How much of the published score is its estimator of log p(x)."""
+  part = analysis.estimator_part
+  if part is None:
+    return []
+  floor = 1 / (1 + analysis.num_permutations)
+  accurate, test = analysis.scores.score[analysis.is_scored], analysis.test
+  rows = [
+    _part_row('accurate proposal (the scores above)', accurate, test, floor),
+    _part_row(
+      'encoder’s proposal (published)',
+      part.encoder.score,
+      part.encoder_test,
+      floor,
+    ),
+    _part_row(
+      'their difference: the estimator’s part',
+      part.part.score,
+      part.part_test,
+      floor,
+    ),
+  ]
+  body = (
+    'Log p(x) can only be estimated. By the encoder’s proposal, the published '
+    f'way, it came out {page.format_number(part.gap, "nats")} lower on average.'
+    ' '
+    'Where that loss differs between models that trained on an item and models '
+    'that did not, it looks like memorization although no density changed. '
+    'The table takes the published score apart (by mean log-probability, for '
+    'which the parts add up exactly).'
+  )
+  if analysis.estimator != 'mean_log':
+    body += f' The scores above are by {analysis.estimator}.'
+  columns = ['log p(x) by', 'mean', '0.95 quantile', 'maximum', 'p (mean)']
+  return [
+    page.Section(
+      'What the estimator adds', body, table=page.Table(columns, rows)
+    )
+  ]
+
+
+def _part_row(name: str, score: np.ndarray, test, floor: float) -> list[Any]:
+  """Mean, quantile, maximum and p of some scores."""
+  return [
+    name,
+    float(score.mean()),
+    float(np.quantile(score, 0.95)),
+    float(score.max()),
+    page.format_p(float(test.global_p_value[0]), floor),
+  ]
+
+
 def _short(score: float) -> str:
   """What fits below a small picture."""
   return f'{score:+.1f}' if abs(score) < 1000 else f'{score:+.0f}'
@@ -375,6 +427,12 @@ def _model_section(study: Study) -> list[page.Section]:
         '(Pareto k̂ above its limit) and are likely too low.'
       )
     )
+    again = float((study.estimates['round'] > 0).mean())
+    if again:
+      body += (
+        f' {again:.1%} had been estimated anew, because the first estimate was '
+        'not reliable.'
+      )
   if not rows:
     if study.estimates is None:
       return []

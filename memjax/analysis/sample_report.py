@@ -298,9 +298,15 @@ def _suspicious(audit: Audit, analysis: SampleAnalysis) -> page.Section:
              'distance to test', 'nearest test item', 'q']  # fmt: skip
   title = 'The most suspicious samples'
   table = page.Table(columns, rows, 'Their distances; samples.csv has all')
-  samples = as_images(audit.generated[shown])
-  near_train = as_images(audit.train[copying.nearest_train[shown]])
-  near_test = as_images(audit.test[copying.nearest_test[shown]])
+  # One scale for all sets: a copy must look like what it copies.
+  sets = audit.train, audit.test, audit.generated
+  limits = (
+    min(float(values.min()) for values in sets),
+    max(float(values.max()) for values in sets),
+  )
+  samples = as_images(audit.generated[shown], limits)
+  near_train = as_images(audit.train[copying.nearest_train[shown]], limits)
+  near_test = as_images(audit.test[copying.nearest_test[shown]], limits)
   if samples is None or near_train is None or near_test is None:
     return page.Section(title, table=table)
   return page.Section(

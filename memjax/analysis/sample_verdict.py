@@ -8,6 +8,8 @@ the dense regions of the data.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from memjax.analysis.page import format_number, format_p
 from memjax.analysis.samples import SampleAnalysis
 
@@ -82,7 +84,7 @@ def judge_samples(
   copying, answer, uncertainty = _copying(analysis, floor)
   others = [_fidelity(analysis), _diversity(analysis), _distribution(analysis)]
   different = [phrase for _, phrase in others if phrase]
-  caveats = _caveats(analysis, floor)
+  caveats = _caveats(analysis, floor, copying)
   kind = copying
   if _is_unlike(analysis) and copying in ('copies', 'leans'):
     kind = 'not_valid'
@@ -247,7 +249,7 @@ def _is_unlike(analysis: SampleAnalysis) -> bool:
   return test.p_value <= _REFERENCE_LEVEL and test.value >= _SMALL_MIXING
 
 
-def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
+def _caveats(analysis: SampleAnalysis, floor: float, kind: str) -> list[str]:
   caveats = []
   reference = analysis.reference
   if _is_unlike(analysis):
@@ -267,6 +269,15 @@ def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
     caveats.append(
       f'{_percent(in_samples)} of the samples repeat an earlier one exactly '
       f'({_percent(in_train)} of the training points do).'
+    )
+  named = analysis.copying.q_value <= LEVEL
+  if named.any() and kind != 'copies' and not _is_unlike(analysis):
+    copied = len(np.unique(analysis.copying.nearest_train[named]))
+    caveats.append(
+      f'{int(named.sum()):,} samples stand out one by one, at most {LEVEL:.0%} '
+      f'of them falsely: they come from {copied:,} training points, and copies '
+      'of a few points, however many, cannot be told by relabelling points. '
+      'Look at these samples.'
     )
   test = analysis.data_copying
   if test.p_value <= LEVEL and analysis.copying.p_value > LEVEL:

@@ -330,7 +330,7 @@ def _data_copying(distances: CellDistances, null, notes: list[str]):
 def _classwise(sets, labels, num_cells, components, same, notes):
   if labels is None:
     return None
-  smallest = min(np.bincount(labels[0])[np.unique(labels[0])])
+  smallest = np.unique(labels[0], return_counts=True)[1].min()
   features = sets[0].shape[1]
   try:
     return classwise_data_copying(

@@ -4,6 +4,7 @@ Unlike images for training, samples to audit may be any numbers: pixels,
 embeddings, rows of a table.
 """
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,8 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
   else:
     values, labels = _read_arrays(name, place)
   if labels_path:
-    _, labels = _read_arrays(f'{name}_labels', Path(labels_path), is_label=True)
+    labels_file = Path(labels_path).expanduser()
+    _, labels = _read_arrays(f'{name}_labels', labels_file, is_label=True)
   if values.ndim < 2 or 0 in values.shape:
     raise ValueError(
       f'{name}={path!r} has shape {values.shape}: expected [n, …], one sample '
@@ -99,8 +101,14 @@ def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
 
 def as_images(
   values: Shaped[np.ndarray, 'n ...'],
+  limits: tuple[float, float] | None = None,
 ) -> UInt8[np.ndarray, 'n h w c'] | None:
   """Samples as pictures to show, or None if they are none.
+
+  Args:
+    values: [n, …].
+    limits: smallest and largest value of all that is shown beside them, from
+      which follows what is black and what is white; None: of `values`.
 
   Example:
     >>> as_images(np.zeros((2, 8, 8))).shape, as_images(np.zeros((2, 64)))
@@ -112,10 +120,11 @@ def as_images(
   if min(values.shape[1:3]) < 4:
     return None
   values = values[..., None] if is_rank_3 else values
-  if values.dtype == np.uint8:
+  is_binary = limits is not None and 0 <= limits[0] and limits[1] <= 1
+  if values.dtype == np.uint8 and not is_binary:
     return values
   values = values.astype(np.float32)
-  low, high = np.nanmin(values), np.nanmax(values)
+  low, high = limits or (float(values.min()), float(values.max()))
   if low >= 0 and 1 < high <= 255:
     unit = values / 255
   elif low >= 0 and high <= 1:
@@ -123,7 +132,7 @@ def as_images(
   elif low >= -1 and high <= 1:
     unit = (values + 1) / 2
   else:
-    unit = (values - low) / (high - low)
+    unit = (values - low) / ((high - low) or 1.0)
   return np.rint(unit * 255).astype(np.uint8)
 
 
@@ -134,9 +143,20 @@ def _read_arrays(name: str, path: Path, *, is_label: bool = False):
   found = user_data.load_numpy(path)
   if isinstance(found, np.ndarray):
     return (None, found) if is_label else (found, None)
+
+  def read(key: str) -> np.ndarray:
+    try:
+      return found[key]
+    except (ValueError, zipfile.BadZipFile) as error:
+      raise ValueError(f'{name}={str(path)!r}: {error}') from error
+
   with found as archive:
     keys = list(archive.files)
-    labels = archive['labels'] if 'labels' in keys else None
+    labels = read('labels') if 'labels' in keys else None
+    if is_label and labels is None:
+      raise ValueError(
+        f'{name}={str(path)!r} holds {sorted(keys)}: expected `labels`.'
+      )
     if is_label:
       return None, labels
     rest = [key for key in keys if key != 'labels']
@@ -146,7 +166,7 @@ def _read_arrays(name: str, path: Path, *, is_label: bool = False):
         f'{name}={str(path)!r} holds {sorted(keys)}: expected the samples '
         f'under one of {", ".join(_NAMES)}.'
       )
-    return archive[(named or rest)[0]], labels
+    return read((named or rest)[0]), labels
 
 
 def _check_labels(name: str, labels, num_samples: int):

@@ -33,8 +33,10 @@ class DiagonalGaussian(NamedTuple):
 class DensityModel(Protocol):
   """What training needs."""
 
-  # Whether convolutions dominate: `lift` chooses between vmap and map by it.
-  is_convolutional: bool
+  @property
+  def is_convolutional(self) -> bool:
+    """Whether convolutions dominate: `lift` chooses vmap or map by it."""
+    ...
 
   def init(self, key: jax.Array) -> Variables:
     """Draws initial variables."""
@@ -59,7 +61,10 @@ class DensityModel(Protocol):
 class LatentVariableModel(DensityModel, Protocol):
   """What importance-sampled log p(x) needs, each for ONE item in eval mode."""
 
-  latent_dim: int
+  @property
+  def latent_dim(self) -> int:
+    """Dimensions of z."""
+    ...
 
   def encode(
     self, variables: Variables, x: Float[Array, 'h w c']
@@ -83,6 +88,7 @@ class LatentVariableModel(DensityModel, Protocol):
     ...
 
 
+@runtime_checkable
 class Likelihood(Protocol):
   """p(x | z) of one item, given the output of the decoder."""
 
@@ -105,7 +111,10 @@ class DecoderModel(LatentVariableModel, Protocol):
   With f = `decoder_output`, log p(x | z) = `likelihood.log_prob(f(z), x)`.
   """
 
-  likelihood: Any  # a Likelihood
+  @property
+  def likelihood(self) -> Any:
+    """A `Likelihood`."""
+    ...
 
   def decoder_output(
     self, variables: Variables, z: Float[Array, ' latent']

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from memjax import validate
 from memjax.models import layers, likelihoods
-from memjax.models.base import DiagonalGaussian, Variables
+from memjax.models.base import DiagonalGaussian, Likelihood, Variables
 from memjax.models.dcvae import ConvDecoder, ConvEncoder, Gaussian
 
 __all__ = [
@@ -25,16 +25,8 @@ __all__ = [
 
 
 @runtime_checkable
-class Likelihood(Protocol):
+class DecoderLikelihood(Likelihood, Protocol):
   """p(x | z) of one item, given what the decoder says about it."""
-
-  def log_prob(self, output: Any, x: Float[Array, 'h w c']) -> Float[Array, '']:
-    """Log-density in nats."""
-    ...
-
-  def fisher(self, output: Any) -> Any:
-    """Fisher information in each number of the output, in its structure."""
-    ...
 
   def mean(self, output: Any) -> Float[Array, 'h w c']:
     """The mean image."""
@@ -64,7 +56,7 @@ class VAE:
 
   encoder: nn.Module
   decoder: nn.Module
-  likelihood: Likelihood
+  likelihood: DecoderLikelihood
   image_shape: tuple[int, int, int]
   latent_dim: int
   is_convolutional: bool = False

@@ -131,8 +131,7 @@ def copying_test(
   train, test, generated = sample_sets(
     metric, train=train, test=test, generated=generated
   )
-  if len(test) < 2:
-    raise ValueError('test has 1 point: expected 2 or more.')
+  _check_test(test)
   levels = np.unique([validate.real('ratios', r, 1.0) for r in ratios])
   if not levels.size:
     raise ValueError('ratios=(): expected one or more.')
@@ -191,7 +190,9 @@ def detectable_share(
   """The smallest share of exact copies that `copying_test` would have found.
 
   Plants copies of random training points among the given samples, in place of
-  as many of them, and tests again: what "no copying found" is worth.
+  as many of them, and tests again: what "no copying found" is worth. Each draw
+  labels the pooled training and test points anew, so that what the samples
+  themselves show, for copying or against it, is no part of the answer.
 
   Args:
     train: [l, …].
@@ -206,7 +207,8 @@ def detectable_share(
     seed: of draws and relabellings.
 
   Returns:
-    One of `shares`, or inf if not even the last would have been found.
+    One of `shares`, of one sample or more, or inf if not even the last would
+    have been found.
 
   Raises:
     ValueError: as `copying_test`, and for numbers out of range.
@@ -220,38 +222,49 @@ def detectable_share(
   train, test, generated = sample_sets(
     metric, train=train, test=test, generated=generated
   )
+  _check_test(test)
   level = validate.real('level', level, 0.0, 1.0, strict=True)
   power = validate.real('power', power, 0.0, 1.0)
   num_draws = validate.integer('num_draws', num_draws, 1)
+  num_permutations = validate.integer('num_permutations', num_permutations, 1)
   shares = tuple(sorted(validate.real('shares', s, 0.0, 1.0) for s in shares))
+  # The last bit of a product must not cost a copy.
+  copies_of = lambda share: int(share * len(generated) + 1e-9)
+  shares = tuple(share for share in shares if copies_of(share))
   rng = np.random.default_rng(validate.integer('seed', seed, 0))
   levels = np.array(RATIOS)
-  chosen = rng.choice(len(train), min(len(train), len(generated)), False)
+  pooled = np.concatenate([train, test])
+  chosen = rng.choice(len(pooled), min(len(pooled), len(generated)), False)
   near = pooled_neighbors(train, test, generated, metric=metric)
-  copies = pooled_neighbors(train, test, train[chosen], metric=metric)
+  copies = pooled_neighbors(train, test, pooled[chosen], metric=metric)
   sets = [
     (near.distance, near.index),
     (copies.distance, copies.index),
   ]
 
   def is_found(share: float) -> bool:
-    count = max(1, round(share * len(generated)))
+    count = copies_of(share)
     found = 0
     for _ in range(num_draws):
       keep = rng.choice(len(generated), len(generated) - count, False)
+      points = rng.choice(len(chosen), min(count, len(train)), False)
       # Copies of one point stand for each other where points are few.
-      plant = rng.choice(len(chosen), count, count > len(chosen))
+      plant = np.resize(points, count)
       distance, index = (
         np.concatenate([of[0][keep], of[1][plant]])
         for of in zip(*sets, strict=True)
       )
+      # The points that are copied are training points, the others by chance.
+      others = np.setdiff1d(np.arange(len(pooled)), chosen[points])
+      order = np.concatenate([chosen[points], rng.permutation(others)])
+      index = np.argsort(order)[index]
       mixed = PooledNeighbors(distance, index, len(train), len(test))
       excess = _excess(*_labelled_distances(mixed), levels)
       nulls = relabelled_excess(
         mixed, levels, num_permutations=num_permutations, rng=rng
       )
       found += _max_test(excess, nulls, len(generated))[1].min() <= level
-    return found >= power * num_draws
+    return bool(found >= power * num_draws)
 
   # More copies are found more easily: bisection.
   low, high = 0, len(shares)
@@ -262,6 +275,11 @@ def detectable_share(
     else:
       low = middle + 1
   return shares[low] if low < len(shares) else float('inf')
+
+
+def _check_test(test) -> None:
+  if len(test) < 2:
+    raise ValueError('test has 1 point: expected 2 or more.')
 
 
 def _excess(d_train, d_test, levels) -> Float[np.ndarray, ' r']:

@@ -1,6 +1,7 @@
 """Somebody else's generator or models: a report without training anything."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 from absl import logging
@@ -170,12 +171,13 @@ def _load(config: ConfigDict, name: str) -> np.ndarray | None:
   if not path:
     return None
   try:
-    array = np.load(path, allow_pickle=False)
-  except ValueError as error:
+    array = np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
+  except (ValueError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(
       f'config.{name}={path!r}: expected an .npy file of numbers; {error}.'
     ) from error
   if not isinstance(array, np.ndarray):
+    array.close()
     raise ValueError(
       f'config.{name}={path!r}: expected an .npy file with one array, not .npz.'
     )
@@ -183,10 +185,9 @@ def _load(config: ConfigDict, name: str) -> np.ndarray | None:
 
 
 def _check_length(name, array, num_items: int) -> np.ndarray | None:
-  if array is not None and len(array) != num_items:
+  if array is not None and (found := len(np.atleast_1d(array))) != num_items:
     raise ValueError(
-      f'config.{name} holds {len(array)} items: expected {num_items}, as '
-      'log_px has.'
+      f'config.{name} holds {found} items: expected {num_items}, as log_px has.'
     )
   return array
 

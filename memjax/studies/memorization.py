@@ -20,13 +20,14 @@ from memjax.data import transforms
 from memjax.data.dataset import Dataset
 from memjax.data.sources import load_dataset
 from memjax.folds import make_folds
-from memjax.likelihood import PROPOSALS
+from memjax.likelihood import PROPOSALS, choose_proposal
 from memjax.models import vae
 from memjax.scores.memorization import ESTIMATORS
 from memjax.training.lift import choose_lift
 from memjax.training.loop import load_variables, train_and_score
 from memjax.training.metrics_writer import read_metrics
 from memjax.training.plan import Divergence, LoopOptions, ModelGrid
+from memjax.training.programs import ScoringOptions
 
 __all__ = ['run']
 
@@ -138,8 +139,9 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   train, score = config.train, config.score
   check = validate.integer
   epochs = check('config.train.epochs', train.epochs, 1)
-  score_epochs = sorted(
-    {check('config.score.epochs', e, 1, epochs) for e in score.epochs}
+  score_epochs = _epochs('config.score.epochs', score.epochs, epochs)
+  tracked_epochs = _epochs(
+    'config.score.tracked_epochs', score.tracked_epochs, epochs
   )
   if not score_epochs:
     raise ValueError('config.score.epochs=(): expected one epoch or more.')
@@ -148,7 +150,7 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   validate.one_of('config.train.flip', train.flip, _FLIPS)
   validate.one_of('config.score.estimator', score.estimator, ESTIMATORS)
   check('config.score.num_permutations', score.num_permutations, 1)
-  num_samples = check('config.score.num_samples', score.num_samples, 1)
+  num_tracked = check('config.score.num_tracked', score.num_tracked, 1, 2**31)
   width = check('config.train.models_at_once', train.models_at_once, 1)
   num_models = config.folds.num_folds * config.folds.num_repeats
   how = choose_lift(model, train.lift)
@@ -156,19 +158,13 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     seed=config.seed,
     epochs=epochs,
     batch_size=check('config.train.batch_size', train.batch_size, 1),
-    score_epochs=tuple(score_epochs),
-    num_samples=num_samples,
-    proposal=validate.one_of(
-      'config.score.proposal', score.proposal, PROPOSALS
+    score_epochs=score_epochs,
+    scoring=_make_scoring(
+      score, model, width if how == 'vmap' else 1, len(dataset.ids)
     ),
     redraw=score.redraw,
     models_at_once=min(width, num_models),
     lift=how,
-    items_at_once=min(
-      check('config.score.items_at_once', score.items_at_once, 0)
-      or _items_at_once(model, num_samples, width if how == 'vmap' else 1),
-      len(dataset.ids),
-    ),
     max_attempts=check('config.train.max_attempts', train.max_attempts, 1),
     checkpoint_seconds=validate.real(
       'config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0
@@ -177,13 +173,73 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     precision=validate.one_of(
       'config.train.precision', train.precision, _PRECISIONS
     ),
+    tracked_epochs=tuple(e for e in tracked_epochs if e not in score_epochs),
+    tracked=_tracked(config.seed, len(dataset.ids), num_tracked),
   )
 
 
-def _items_at_once(model: vae.VAE, num_samples: int, width: int) -> int:
+def _epochs(name: str, values, last: int) -> tuple[int, ...]:
+  """Epochs in order, each once."""
+  return tuple(
+    sorted({validate.integer(name, epoch, 1, last) for epoch in values})
+  )
+
+
+def _tracked(seed: int, num_items: int, num_tracked: int) -> np.ndarray:
+  """The items whose scores are followed over training: a fixed random few."""
+  rng = np.random.default_rng([seed, 1])
+  chosen = rng.choice(num_items, min(num_tracked, num_items), replace=False)
+  return np.sort(chosen)
+
+
+def _make_scoring(
+  score: ConfigDict, model: vae.VAE, width: int, num_items: int
+) -> ScoringOptions:
+  """Checks how log p is to be estimated; chooses blocks that fit the device."""
+  check = validate.integer
+  num_samples = check('config.score.num_samples', score.num_samples, 1)
+  encoder = check(
+    'config.score.encoder_num_samples', score.encoder_num_samples, 0
+  )
+  validate.one_of('config.score.proposal', score.proposal, PROPOSALS)
+  escalation = []
+  for entry in score.escalation:
+    if not isinstance(entry, tuple | list) or len(entry) != 2:
+      raise ValueError(
+        f'config.score.escalation has {entry!r}: expected pairs of a proposal '
+        "and a number of samples, such as ('variational', 512)."
+      )
+    name, samples = entry
+    validate.one_of('config.score.escalation', name, PROPOSALS)
+    check('config.score.escalation', samples, 1)
+    escalation.append((name, samples))
+  for name in (score.proposal, *(name for name, _ in escalation)):
+    choose_proposal(model, name)
+  at_once = lambda decodes: _items_at_once(model, decodes * width)
+  # The Laplace proposal decodes once for each latent dimension as well, the
+  # variational one for each of four draws at a time.
+  curvature = {'encoder': 0, 'laplace': 1, 'variational': 4}
+  decodes = lambda name, samples: max(
+    samples, curvature[name] * model.latent_dim
+  )
+  chosen = check('config.score.items_at_once', score.items_at_once, 0)
+  automatic = at_once(max(decodes(score.proposal, num_samples), encoder))
+  rescored = at_once(max((decodes(*e) for e in escalation), default=1))
+  items_at_once = min(chosen or automatic, num_items)
+  return ScoringOptions(
+    items_at_once=items_at_once,
+    num_samples=num_samples,
+    proposal=score.proposal,
+    encoder_num_samples=0 if score.proposal == 'encoder' else encoder,
+    escalation=tuple(escalation),
+    rescored_at_once=min(rescored, items_at_once),
+  )
+
+
+def _items_at_once(model: vae.VAE, num_decodes: int) -> int:
   backend = jax.default_backend()
   floats = _FLOATS_PER_CALL.get(backend, _FLOATS_ON_ACCELERATOR)
-  return max(1, floats // (width * num_samples * model.floats_per_decode()))
+  return max(1, floats // (num_decodes * model.floats_per_decode()))
 
 
 def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:
@@ -231,7 +287,9 @@ def _run_full(
     held_out=held_out[None],
     num_folds=config.folds.num_folds,
   )
-  options = options._replace(models_at_once=1, score_epochs=())
+  options = options._replace(
+    models_at_once=1, score_epochs=(), tracked_epochs=()
+  )
   divergences = _train(config, model, both, grid, options, workdir)
   losses = _losses(workdir, grid, divergences)
   samples = None
@@ -263,10 +321,10 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
   excluded = [d.model for d in divergences if d.is_excluded]
   kept = np.setdiff1d(np.arange(len(grid.repeat)), excluded)
   arrays: dict[int, dict[str, np.ndarray]] = {}
-  for epoch in sorted(set(config.score.epochs)):
+  for epoch in sorted({*config.score.epochs, *config.score.tracked_epochs}):
     with np.load(workdir / 'arrays' / f'log_px_epoch_{epoch:04d}.npz') as saved:
       arrays[epoch] = {name: saved[name][kept] for name in saved.files}
-  last = arrays[max(arrays)]
+  last = arrays[max(config.score.epochs)]
   study = report.Study(
     name=config.data.source,
     ids=dataset.ids,
@@ -276,7 +334,10 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     repeat=grid.repeat,
     divergences=_describe(grid, divergences),
     losses=_losses(workdir, grid, divergences),
-    estimates={name: last[name] for name in ('std_err', 'ess', 'pareto_k')},
+    estimates={
+      name: last[name]
+      for name in ('std_err', 'ess', 'pareto_k', 'is_reliable', 'round')
+    },
     num_samples=config.score.num_samples,
     full=full,
     is_dequantized=config.transform == 'dequantize_logit',
@@ -298,6 +359,7 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     num_permutations=config.score.num_permutations,
     seed=config.seed,
     groups=groups,
+    encoder_log_px=last.get('encoder_log_px'),
   )
   report.write(workdir, study, analysis)
 

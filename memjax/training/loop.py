@@ -32,6 +32,13 @@ from memjax.training.plan import (
 from memjax.training.preemption import StopSignal
 from memjax.training.programs import make_programs, score_key
 from memjax.training.progress import Progress
+from memjax.training.scoring import (
+  absent,
+  array_types,
+  empty_arrays,
+  load_part,
+  score_block,
+)
 from memjax.training.state import TrainState, init_state
 from memjax.training.step import StepMetrics, no_metrics
 
@@ -39,13 +46,6 @@ __all__ = ['load_variables', 'train_and_score']
 
 # A program call lasts about this long, so that a signal is answered soon.
 _SECONDS_PER_CALL = 1.0
-
-_FIELDS = {
-  'log_px': np.float64,
-  'std_err': np.float32,
-  'ess': np.float32,
-  'pareto_k': np.float32,
-}
 
 
 class _Carry(NamedTuple):
@@ -74,8 +74,10 @@ def train_and_score(
   """Trains all models and scores all items under each; resumes what is there.
 
   Leaves `arrays/log_px_epoch_XXXX.npz` for each scored epoch, with `log_px`
-  float64 [m, n] in nats and its `std_err`, `ess` and `pareto_k`; the rows of
-  excluded models are NaN.
+  float64 [m, n] in nats and its `std_err`, `ess`, `pareto_k`, `is_reliable`;
+  the rows of excluded models and the columns of items that were not scored are
+  NaN. The last one also has `round`, of the escalation that the estimate comes
+  from, and `encoder_log_px`, by the encoder's proposal, where asked for.
 
   Args:
     model: the description that all models share.
@@ -162,25 +164,29 @@ class _Loop:
       transform,
       how=options.lift,
       batches=(self._steps, options.batch_size),
-      items_at_once=options.items_at_once,
-      num_samples=options.num_samples,
-      proposal=options.proposal,
+      scoring=options.scoring,
       augment=augment,
       precision=options.precision,
     )
     self._images = jnp.asarray(dataset.images)
     self._ids = jnp.asarray(dataset.ids.astype(np.uint32))
+    self._epochs = sorted({*options.score_epochs, *options.tracked_epochs})
     self._checkpoints = pathlib.Path(workdir) / 'checkpoints'
     self._arrays = pathlib.Path(workdir) / 'arrays'
     self._writer = MetricsWriter(pathlib.Path(workdir) / 'metrics.jsonl')
+    last = options.last_score_epoch
+    self._fields = {
+      epoch: array_types(options.scoring, is_last=epoch == last)
+      for epoch in self._epochs
+    }
     self._parts: dict[str, np.ndarray] = {}
     self._saved = time.monotonic()
     self._progress = Progress(
       {
         'train': int((~grid.held_out).sum()) * options.epochs,
-        'score': grid.held_out.size * len(options.score_epochs),
+        'score': len(grid.repeat) * sum(map(self._num_scored, self._epochs)),
       },
-      options.num_samples,
+      options.scoring.num_samples,
       options.progress_seconds,
     )
 
@@ -204,12 +210,9 @@ class _Loop:
 
   def join(self, excluded: np.ndarray) -> None:
     """Joins the groups' parts into one array a scored epoch."""
-    grid = self._grid
-    for epoch in self._options.score_epochs:
-      whole = {
-        name: np.full(grid.held_out.shape, np.nan, dtype)
-        for name, dtype in _FIELDS.items()
-      }
+    for epoch in self._epochs:
+      items = self._options.items_scored(epoch, len(self._ids))
+      whole = empty_arrays(self._fields[epoch], self._grid.held_out.shape)
       # Later attempts come later, and replace what they repeat.
       for name, models in self._parts.items():
         part = self._part_path(name, epoch)
@@ -217,9 +220,9 @@ class _Loop:
           continue
         with np.load(part) as arrays:
           for field, array in whole.items():
-            array[models] = arrays[field][: len(models)]
+            array[np.ix_(models, items)] = arrays[field][: len(models)]
       for array in whole.values():
-        array[excluded] = np.nan
+        array[excluded] = absent(array.dtype)
       files.save_arrays(self._arrays / f'log_px_epoch_{epoch:04d}.npz', **whole)
 
   def _run_group(self, group: Group) -> list[int]:
@@ -230,7 +233,7 @@ class _Loop:
       carry, epoch, step = self._restore(group, checkpoints)
       self._stop_if_asked()
       while True:
-        if step == 0 and epoch in options.score_epochs:
+        if step == 0 and epoch in self._epochs:
           is_new = self._score(group, carry, epoch) & (carry.failed == 0)
           self._stop_if_asked()
           carry = carry._replace(
@@ -273,19 +276,20 @@ class _Loop:
     )
     if group.attempt == 0:
       self._progress.skip('train', self._items_trained(group, epoch, step))
-      passed = sum(e < epoch for e in self._options.score_epochs)
-      self._progress.skip('score', passed * group.size * len(self._ids))
+      passed = sum(self._num_scored(e) for e in self._epochs if e < epoch)
+      self._progress.skip('score', passed * group.size)
     return found.state, epoch, step
 
   def _missing_part(
     self, group: Group, found: Checkpoint
   ) -> pathlib.Path | None:
     """Scores that a checkpoint is past, but that are not there in full."""
-    shape = (len(group.models), len(self._ids))
-    for epoch in self._options.score_epochs:
+    for epoch in self._epochs:
       path = self._part_path(group.name, epoch)
       if epoch < found.metadata['epoch']:
-        if _load_part(path, shape)[1] < len(self._ids):
+        num_items = self._num_scored(epoch)
+        shape = (len(group.models), num_items)
+        if load_part(path, shape, self._fields[epoch])[1] < num_items:
           return path
     return None
 
@@ -329,7 +333,7 @@ class _Loop:
         self._save(checkpoints, carry, epoch, step)
     carry = self._end_epoch(group, carry, epoch + 1)
     is_last = epoch + 1 == self._options.epochs
-    is_scored = epoch + 1 in self._options.score_epochs
+    is_scored = epoch + 1 in self._epochs
     if is_last or is_scored or self._must_save():
       self._save(checkpoints, carry, epoch + 1, 0)
     return carry
@@ -364,35 +368,50 @@ class _Loop:
     )
 
   def _score(self, group: Group, carry: _Carry, epoch: int) -> np.ndarray:
-    """Scores all items, saving as it goes; True for models without a log p."""
+    """Scores an epoch's items, saving as it goes; True for models without a
+    log p.
+    """
     path = self._part_path(group.name, epoch)
-    num_items = len(self._ids)
-    arrays, done = _load_part(path, (len(group.models), num_items))
+    items = self._options.items_scored(epoch, len(self._ids))
+    assert items is not None
+    images, ids = self._images, self._ids
+    if len(items) < len(ids):
+      images, ids = images[items], ids[items]
+    shape = (len(group.models), len(items))
+    arrays, done = load_part(path, shape, self._fields[epoch])
     self._progress.skip('score', done * group.size)
     keys = self._score_keys(group, epoch)
-    while done < num_items:
+    while done < len(items):
       begin = time.monotonic()
-      estimate = self._programs.score(
-        carry.state.variables, self._images, self._ids, jnp.int32(done), keys
+      stop = min(done + self._options.scoring.items_at_once, len(items))
+      found = score_block(
+        self._programs,
+        self._options.scoring,
+        (carry.state.variables, images, ids, keys),
+        range(done, stop),
+        is_last=epoch == self._options.last_score_epoch,
       )
-      estimate = jax.device_get(estimate)._asdict()
-      block = slice(done, min(done + self._options.items_at_once, num_items))
       for name, array in arrays.items():
-        array[:, block] = estimate[name][:, : block.stop - done]
+        array[:, done:stop] = found[name]
       self._progress.advance(
         'score',
-        (block.stop - done) * group.size,
+        (stop - done) * group.size,
         time.monotonic() - begin,
         self._where(group, f'scoring epoch {epoch}'),
       )
-      done = block.stop
-      if done < num_items and self._must_save():
+      done = stop
+      if done < len(items) and self._must_save():
         files.save_arrays(path, done=np.int64(done), **arrays)
         self._saved = time.monotonic()
         self._stop_if_asked()
-      elif done == num_items:
+      elif done == len(items):
         files.save_arrays(path, done=np.int64(done), **arrays)
-    return ~np.isfinite(arrays['log_px']).all(axis=1)
+    is_finite = np.isfinite(arrays['log_px'])
+    return np.logical_not(is_finite.all(axis=1))
+
+  def _num_scored(self, epoch: int) -> int:
+    items = self._options.items_scored(epoch, len(self._ids))
+    return 0 if items is None else len(items)
 
   def _score_keys(self, group: Group, epoch: int) -> jax.Array:
     grid, options = self._grid, self._options
@@ -461,22 +480,3 @@ class _Loop:
     first, last = self._grid.repeat[[members[0], members[-1]]] + 1
     repeats = f'{first}' if first == last else f'{first}-{last}'
     return f'repeat {repeats}/{self._grid.repeat.max() + 1}, {what}'
-
-
-def _load_part(
-  path: pathlib.Path, shape: tuple[int, int]
-) -> tuple[dict[str, Any], int]:
-  """Scores saved so far and how many items they cover."""
-  arrays = {n: np.full(shape, np.nan, dtype) for n, dtype in _FIELDS.items()}
-  if not path.exists():
-    return arrays, 0
-  try:
-    with np.load(path) as saved:
-      found = {name: saved[name] for name in _FIELDS}
-      done = int(saved['done'])
-    if any(array.shape != shape for array in found.values()):
-      raise ValueError(f'its arrays are not {shape}')
-  except Exception as error:
-    logging.error('%s cannot be used and is made again: %s.', path, error)
-    return arrays, 0
-  return found, done

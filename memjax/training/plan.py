@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.training.programs import train_key
+from memjax.training.programs import ScoringOptions, train_key
 
 __all__ = ['Divergence', 'Group', 'LoopOptions', 'ModelGrid', 'make_group']
 
@@ -35,34 +35,45 @@ class LoopOptions(NamedTuple):
     epochs: passes over a model's training items.
     batch_size: items a step; the ragged last batch is masked.
     score_epochs: after which epochs (from 1) all items are scored.
-    num_samples: importance samples an item.
-    proposal: see `importance_log_prob`.
+    scoring: how, see `ScoringOptions`.
     redraw: draw binarization and importance noise anew for each model and
       epoch, as the published code does, instead of sharing them.
     models_at_once: width of the program.
     lift: 'vmap' or 'map'.
-    items_at_once: items scored in one program call.
     max_attempts: how often a model that diverges is trained before it is
       excluded; 1 excludes it at once.
     checkpoint_seconds: time between checkpoints inside a group.
     progress_seconds: time between progress lines.
     precision: of matrix products while training, see `make_train_steps`.
+    tracked_epochs: after which epochs only the tracked items are scored.
+    tracked: int, their rows in the data set.
   """
 
   seed: int
   epochs: int
   batch_size: int
   score_epochs: tuple[int, ...]
-  num_samples: int
-  proposal: str
+  scoring: ScoringOptions
   redraw: bool
   models_at_once: int
   lift: str
-  items_at_once: int
   max_attempts: int
   checkpoint_seconds: float
   progress_seconds: float
   precision: str = 'float32'
+  tracked_epochs: tuple[int, ...] = ()
+  tracked: np.ndarray | None = None
+
+  @property
+  def last_score_epoch(self) -> int:
+    """The epoch of which the verdict is; 0 if none is scored."""
+    return max(self.score_epochs, default=0)
+
+  def items_scored(self, epoch: int, num_items: int) -> np.ndarray | None:
+    """The rows that are scored after an epoch, or None."""
+    if epoch in self.score_epochs:
+      return np.arange(num_items)
+    return self.tracked if epoch in self.tracked_epochs else None
 
 
 class Divergence(NamedTuple):

@@ -13,10 +13,38 @@ from memjax.training.lift import lift
 from memjax.training.state import init_state
 from memjax.training.step import epoch_order, make_train_steps, no_metrics
 
-__all__ = ['Programs', 'make_programs', 'score_key', 'train_key']
+__all__ = [
+  'Programs',
+  'ScoringOptions',
+  'make_programs',
+  'score_key',
+  'train_key',
+]
 
 # What the first fold of the root key is for; one number a purpose, for ever.
 _TRAIN, _SCORE = 0, 1
+
+
+class ScoringOptions(NamedTuple):
+  """How log p(x) is estimated.
+
+  Attributes:
+    items_at_once: items in one program call.
+    num_samples: importance samples an item.
+    proposal: see `importance_log_prob`.
+    encoder_num_samples: of a second estimate by the encoder's proposal, the
+      published one, at the last scored epoch; 0 for none.
+    escalation: (proposal, samples) of each round in which what is not reliable
+      yet is estimated anew, at the last scored epoch.
+    rescored_at_once: items of a model in one call of such a round.
+  """
+
+  items_at_once: int
+  num_samples: int
+  proposal: str
+  encoder_num_samples: int = 0
+  escalation: tuple[tuple[str, int], ...] = ()
+  rescored_at_once: int = 1
 
 
 class Programs(NamedTuple):
@@ -29,6 +57,8 @@ class Programs(NamedTuple):
     train: see `make_train_steps`.
     evaluate_loss: see `make_evaluate_loss`.
     score: see `make_score_items`.
+    score_by_encoder: the same by the encoder's proposal, or None.
+    rescore: see `make_rescore_items`; one a round, in order.
   """
 
   init: Callable
@@ -37,6 +67,8 @@ class Programs(NamedTuple):
   train: Callable
   evaluate_loss: Callable
   score: Callable
+  score_by_encoder: Callable | None
+  rescore: tuple[Callable, ...]
 
 
 def make_programs(
@@ -46,9 +78,7 @@ def make_programs(
   *,
   how: str,
   batches: tuple[int, int],
-  items_at_once: int,
-  num_samples: int,
-  proposal: str,
+  scoring: ScoringOptions,
   augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
   precision: str = 'float32',
 ) -> Programs:
@@ -60,9 +90,7 @@ def make_programs(
     transform: pixels to model input.
     how: 'vmap' or 'map', see `lift`.
     batches: (steps, batch) of an epoch.
-    items_at_once: items in one call of `score`.
-    num_samples: importance samples an item.
-    proposal: see `importance_log_prob`.
+    scoring: see `ScoringOptions`.
     augment: see `make_train_steps`.
     precision: see `make_train_steps`.
   """
@@ -70,13 +98,23 @@ def make_programs(
     model, optimizer, transform, augment=augment, precision=precision
   )
   evaluate_loss = evaluate.make_evaluate_loss(model, transform)
-  score_items = evaluate.make_score_items(
-    model,
-    transform,
-    block=items_at_once,
-    num_samples=num_samples,
-    proposal=proposal,
-  )
+
+  def score(num_samples: int, proposal: str) -> Callable:
+    score_items = evaluate.make_score_items(
+      model,
+      transform,
+      block=scoring.items_at_once,
+      num_samples=num_samples,
+      proposal=proposal,
+    )
+    return jax.jit(lift(score_items, how, (0, None, None, None, 0)))
+
+  def rescore(proposal: str, num_samples: int) -> Callable:
+    rescore_items = evaluate.make_rescore_items(
+      model, transform, num_samples=num_samples, proposal=proposal
+    )
+    return jax.jit(lift(rescore_items, how, (0, None, None, 0, 0, None)))
+
   return Programs(
     init=jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key))),
     zero=jax.jit(jax.vmap(lambda key: no_metrics())),
@@ -88,7 +126,11 @@ def make_programs(
       donate_argnums=(0, 1),
     ),
     evaluate_loss=jax.jit(lift(evaluate_loss, how, (0, None, None, 0, 0))),
-    score=jax.jit(lift(score_items, how, (0, None, None, None, 0))),
+    score=score(scoring.num_samples, scoring.proposal),
+    score_by_encoder=score(scoring.encoder_num_samples, 'encoder')
+    if scoring.encoder_num_samples
+    else None,
+    rescore=tuple(rescore(*round) for round in scoring.escalation),
   )
 
 

@@ -19,7 +19,7 @@ from memjax.training.checkpoints import Checkpoints
 from memjax.training.loop import train_and_score
 from memjax.training.metrics_writer import MetricsWriter, read_metrics
 from memjax.training.plan import LoopOptions, ModelGrid
-from memjax.training.programs import score_key, train_key
+from memjax.training.programs import ScoringOptions, score_key, train_key
 
 NUM_ITEMS = 21
 OPTIONS = LoopOptions(
@@ -27,12 +27,10 @@ OPTIONS = LoopOptions(
   epochs=3,
   batch_size=4,
   score_epochs=(1, 3),
-  num_samples=30,
-  proposal='encoder',
+  scoring=ScoringOptions(8, 30, 'encoder'),
   redraw=False,
   models_at_once=4,
   lift='vmap',
-  items_at_once=8,
   max_attempts=3,
   checkpoint_seconds=60.0,
   progress_seconds=60.0,
@@ -97,8 +95,11 @@ def test_every_item_is_scored_under_every_model(reference):
   'change',
   [
     {'models_at_once': 1},
-    {'models_at_once': 6, 'items_at_once': 21},
-    {'lift': 'map', 'items_at_once': 5},
+    {
+      'models_at_once': 6,
+      'scoring': OPTIONS.scoring._replace(items_at_once=21),
+    },
+    {'lift': 'map', 'scoring': OPTIONS.scoring._replace(items_at_once=5)},
   ],
 )
 def test_how_models_and_items_are_packed_changes_no_score(
