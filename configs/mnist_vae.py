@@ -69,7 +69,7 @@ def get_config(variant=''):
   config.score.num_tracked = 6000
   # 'encoder' is the published way; 'laplace' and 'variational' come closer.
   config.score.proposal = 'laplace'
-  config.score.num_samples = 128
+  config.score.num_samples = 64
   # At the last epoch: what is not reliable is estimated anew, round by round,
   # and everything by the published way too (0: not).
   config.score.escalation = (('variational', 256),)

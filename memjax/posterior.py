@@ -31,8 +31,6 @@ __all__ = [
   'variational_proposal',
 ]
 
-# Steps of the search for the mode, and rounds of `variational_proposal`.
-MODE_STEPS = 12
 VARIATIONAL_ROUNDS = 4
 
 # Draws in a round of `variational_proposal`; both even.
@@ -89,7 +87,7 @@ def laplace_proposal(
   variables: Any,
   x: Float[Array, 'h w c'],
   *,
-  num_steps: int = MODE_STEPS,
+  num_steps: int | None = None,
 ) -> Proposal:
   r"""A Student-t about the posterior's mode, with the curvature's precision.
 
@@ -119,7 +117,7 @@ def variational_proposal(
   x: Float[Array, 'h w c'],
   key: jax.Array,
   *,
-  num_steps: int = MODE_STEPS,
+  num_steps: int | None = None,
   num_rounds: int = VARIATIONAL_ROUNDS,
 ) -> Proposal:
   """The Laplace proposal, refitted to more of the posterior than its mode.
@@ -197,7 +195,7 @@ def find_mode(
   variables: Any,
   x: Float[Array, 'h w c'],
   *,
-  num_steps: int = MODE_STEPS,
+  num_steps: int | None = None,
 ) -> PosteriorMode:
   """Climbs log p(x, z) from the encoder's mean; it never goes down.
 
@@ -211,7 +209,9 @@ def find_mode(
     model: has `decoder_output` and a likelihood with `fisher`.
     variables: the model's variables.
     x: one item, as the model sees it.
-    num_steps: 0 stays at the encoder's mean.
+    num_steps: 0 stays at the encoder's mean; None is 6 for up to 24 latent
+      dimensions, a quarter of them beyond, and at most 12: on the MNIST VAE 6
+      were as good as 12, on the CIFAR VAE they were not.
 
   Reference:
     Nocedal and Wright (2006), §6.1.
@@ -221,6 +221,8 @@ def find_mode(
     return log_joint(model, variables, x, z)
 
   start = model.encode(variables, x).mean
+  if num_steps is None:
+    num_steps = min(max(6, start.size // 4), 12)
   if num_steps == 0:
     return PosteriorMode(start, climb(start))
   factor = inverse_cholesky(posterior_precision(model, variables, start))

@@ -39,7 +39,7 @@ class LoopOptions(NamedTuple):
     redraw: draw binarization and importance noise anew for each model and
       epoch, as the published code does, instead of sharing them.
     models_at_once: width of the program.
-    lift: 'vmap' or 'map'.
+    lift: 'vmap' or 'map', in training.
     max_attempts: how often a model that diverges is trained before it is
       excluded; 1 excludes it at once.
     checkpoint_seconds: time between checkpoints inside a group.

@@ -37,6 +37,7 @@ class ScoringOptions(NamedTuple):
     escalation: (proposal, samples) of each round in which what is not reliable
       yet is estimated anew, at the last scored epoch.
     rescored_at_once: items of a model in one call of such a round.
+    lift: 'vmap' or 'map' over models.
   """
 
   items_at_once: int
@@ -45,6 +46,7 @@ class ScoringOptions(NamedTuple):
   encoder_num_samples: int = 0
   escalation: tuple[tuple[str, int], ...] = ()
   rescored_at_once: int = 1
+  lift: str = 'map'
 
 
 class Programs(NamedTuple):
@@ -88,7 +90,7 @@ def make_programs(
     model: the description that all models share.
     optimizer: of one model.
     transform: pixels to model input.
-    how: 'vmap' or 'map', see `lift`.
+    how: 'vmap' or 'map', see `lift`, in training.
     batches: (steps, batch) of an epoch.
     scoring: see `ScoringOptions`.
     augment: see `make_train_steps`.
@@ -107,13 +109,15 @@ def make_programs(
       num_samples=num_samples,
       proposal=proposal,
     )
-    return jax.jit(lift(score_items, how, (0, None, None, None, 0)))
+    return jax.jit(lift(score_items, scoring.lift, (0, None, None, None, 0)))
 
   def rescore(proposal: str, num_samples: int) -> Callable:
     rescore_items = evaluate.make_rescore_items(
       model, transform, num_samples=num_samples, proposal=proposal
     )
-    return jax.jit(lift(rescore_items, how, (0, None, None, 0, 0, None)))
+    return jax.jit(
+      lift(rescore_items, scoring.lift, (0, None, None, 0, 0, None))
+    )
 
   return Programs(
     init=jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key))),

@@ -3,7 +3,7 @@ import pytest
 
 from memjax import distances
 from memjax.scores import coverage
-from memjax.scores.coverage import precision_recall
+from memjax.scores.coverage import coverage_test, precision_recall
 
 
 def slow_precision_recall(real, generated, k):
@@ -147,3 +147,102 @@ def test_bad_arguments_are_named(arguments, message):
     precision_recall(
       **{'real': np.ones((9, 2)), 'generated': np.ones((6, 2)), **arguments}
     )
+
+
+def test_coverage_test_equals_all_pairs_under_every_exchange():
+  rng = np.random.default_rng(3)
+  train, test = rng.normal(size=(40, 3)), rng.normal(size=(25, 3))
+  generated = 0.7 * rng.normal(size=(30, 3)) + 0.3
+  result = coverage_test(
+    train, test, generated, k=3, num_permutations=25, seed=4
+  )
+  of = lambda samples: np.array(slow_precision_recall(train, samples, 3))[
+    [0, 3]
+  ]
+  rng, pooled = np.random.default_rng(4), np.concatenate([test, generated])
+  nulls = np.array([of(pooled[rng.permutation(55)[25:]]) for _ in range(25)])
+  for found, value, null in zip(result, of(generated), nulls.T, strict=True):
+    np.testing.assert_allclose(found.value, value)
+    np.testing.assert_allclose(found.null_mean, null.mean())
+    np.testing.assert_allclose(found.null_std, null.std(ddof=1))
+    np.testing.assert_allclose(
+      found.p_value, (1 + (null <= value + 1e-9).sum()) / 26
+    )
+
+
+@pytest.mark.parametrize('metric', ['euclidean', 'cosine'])
+@pytest.mark.parametrize('k', [1, 5])
+def test_coverage_test_has_the_values_of_precision_recall(metric, k):
+  rng = np.random.default_rng(k)
+  train, test = rng.normal(size=(2, 80, 4))
+  generated = rng.normal(size=(70, 4)) + 0.5
+  generated[:10] = train[:10]
+  generated[10] = generated[11]
+  result = coverage_test(
+    train, test, generated, k=k, metric=metric, num_permutations=5
+  )
+  expected = precision_recall(train, generated, k=k, metric=metric)
+  np.testing.assert_allclose(result.precision.value, expected.precision)
+  np.testing.assert_allclose(result.coverage.value, expected.coverage)
+
+
+@pytest.mark.parametrize(('num_test', 'num_generated'), [(40, 40), (30, 70)])
+def test_coverage_test_is_exact_for_an_honest_generator(
+  num_test, num_generated
+):
+  """Different seeds for data and exchanges."""
+  p = []
+  for seed in range(150):
+    rng = np.random.default_rng(seed)
+    result = coverage_test(
+      rng.normal(size=(60, 3)),
+      rng.normal(size=(num_test, 3)),
+      rng.normal(size=(num_generated, 3)),
+      num_permutations=39,
+      seed=10_000 + seed,
+    )
+    p.append([result.precision.p_value, result.coverage.p_value])
+  for level in (0.05, 0.1, 0.25, 0.5):
+    error = 3 * np.sqrt(level * (1 - level) / len(p))
+    assert ((np.array(p) <= level).mean(axis=0) <= level + error).all()
+  # Counts are coarse; ties count against, so p may be larger.
+  assert ((np.array(p) <= 0.5).mean(axis=0) >= 0.15).all()
+
+
+def test_coverage_test_tells_noise_from_narrowness():
+  rng = np.random.default_rng(0)
+  train, test, generated = rng.normal(size=(3, 300, 8))
+  test_of = lambda samples: coverage_test(
+    train, test, samples, num_permutations=99
+  )
+  narrow, noisy = test_of(0.4 * generated), test_of(2 * generated)
+  assert narrow.precision.p_value > 0.5
+  assert narrow.coverage.p_value == 0.01
+  assert noisy.precision.p_value == 0.01
+  dropped = generated[generated[:, 0] > 0]
+  assert test_of(dropped).coverage.p_value == 0.01
+  assert test_of(dropped).precision.p_value > 0.05
+  # Copies lie on the data: neither is a test of memorization.
+  assert min(test_of(train)[0].p_value, test_of(train)[1].p_value) > 0.5
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'k': 9}, r'k=9: .*\[1, 8\]'),
+    ({'k': 0}, 'k=0'),
+    ({'train': np.ones((1, 2))}, 'train has 1 point: expected more than k=5'),
+    ({'generated': np.ones((6, 3))}, 'generated has 3 features and train 2'),
+    ({'test': np.full((6, 2), np.nan)}, r'test\[0, 0\]=nan'),
+    ({'num_permutations': 0}, 'num_permutations=0'),
+    ({'metric': 'cosine', 'test': np.zeros((6, 2))}, r'test\[0\] is a zero'),
+  ],
+)
+def test_bad_arguments_of_coverage_test_are_named(arguments, message):
+  good = {
+    'train': np.ones((9, 2)),
+    'test': np.ones((6, 2)),
+    'generated': np.ones((6, 2)),
+  }
+  with pytest.raises(ValueError, match=message):
+    coverage_test(**{**good, **arguments})

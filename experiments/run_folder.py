@@ -1,0 +1,153 @@
+"""Reads the folder of a finished study, and keeps pictures and their numbers.
+
+What a script needs and a folder lacks ends it with one line that says so.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import logging
+
+from memjax.analysis import page
+from memjax.analysis.drawing import Figure
+from memjax.data import transforms
+from memjax.data.dataset import Dataset
+from memjax.data.sources import load_dataset
+from memjax.models import vae
+from memjax.training.loop import load_variables
+from memjax.training.metrics_writer import read_metrics
+from memjax.workdir import write_json
+
+
+class Run(NamedTuple):
+  """A study: models that diverged are left out, items without a score too."""
+
+  folder: pathlib.Path
+  config: dict[str, Any]
+  held_out: np.ndarray  # bool [m, n]
+  repeat: np.ndarray  # int [m]
+  is_scored: np.ndarray  # bool [all items], n of them True
+  is_kept: np.ndarray  # bool [all models], m of them True
+  scores: dict[str, np.ndarray]  # of scores.npz; what is per item, [n]
+  groups: np.ndarray | None  # [n], if the folds were drawn with groups
+
+  @property
+  def design(self) -> dict[str, Any]:
+    """What scores and nulls need beside log p."""
+    return {'held_out': self.held_out, 'repeat': self.repeat}
+
+
+def read_run(folder: str) -> Run:
+  """Reads all but log p."""
+  root = pathlib.Path(folder)
+  config = json.loads(_there(root / 'config.json').read_text())['config']
+  grid = _load(root / 'arrays/held_out.npz')
+  scores = _load(root / 'arrays/scores.npz')
+  is_scored = np.isfinite(scores['score'])
+  is_kept = np.ones(len(grid['repeat']), bool)
+  for row in json.loads(_there(root / 'arrays/models.json').read_text()):
+    is_kept[row['model']] &= not row['is_excluded']
+  for name, array in scores.items():
+    if array.shape[-1:] == is_scored.shape and name != 'null':
+      scores[name] = array[..., is_scored]
+  held_out = grid['held_out'][np.ix_(is_kept, is_scored)]
+  repeat = grid['repeat'][is_kept]
+  run = Run(root, config, held_out, repeat, is_scored, is_kept, scores, None)
+  if config['folds']['use_groups']:
+    run = run._replace(groups=load_items(run).groups)
+  return run
+
+
+def read_log_px(run: Run, epoch: int, name: str = 'log_px') -> np.ndarray:
+  """One array of a scored epoch, [m, n]."""
+  path = run.folder / f'arrays/log_px_epoch_{epoch:04d}.npz'
+  arrays = _load(path)
+  if name not in arrays:
+    found = ', '.join(arrays)
+    raise SystemExit(f'{path} lacks the array {name!r}; it has {found}.')
+  return arrays[name][np.ix_(run.is_kept, run.is_scored)]
+
+
+def read_losses(folder: pathlib.Path) -> tuple[np.ndarray, ...]:
+  """Epochs [E], repeats [m], training and held-out loss [m, E] in nats."""
+  rows = read_metrics(_there(folder / 'metrics.jsonl'))
+  epochs = np.arange(1, max(row['epoch'] for row in rows) + 1)
+  models = sorted({(row['repeat'], row['fold']) for row in rows})
+  losses = np.full((2, len(models), len(epochs)), np.nan)
+  # The last attempt counts.
+  for row in sorted(rows, key=lambda row: row['attempt']):
+    at = models.index((row['repeat'], row['fold'])), row['epoch'] - 1
+    pair = row['train_loss'], row['held_out_loss']
+    losses[:, *at] = [np.nan if loss is None else loss for loss in pair]
+  return epochs, np.array(models)[:, 0], *losses
+
+
+def load_items(run: Run, split: str = '') -> Dataset:
+  """The scored items, or all items of another split."""
+  data = run.config['data']
+  items = load_dataset(
+    data['source'],
+    split=split or data['split'],
+    data_dir=data['directory'] or None,
+    pad=data['pad'],
+    num_items=None if split else data['num_items'] or None,
+  )
+  if split:
+    return items
+  keep = run.is_scored
+  return Dataset(*(None if part is None else part[keep] for part in items))
+
+
+def draw_samples(run: Run, image_shape, count: int) -> np.ndarray:
+  """Decoder means of the model of all items, [count, h, w, c] in [0, 1]."""
+  _there(run.folder / 'full/checkpoints')
+  fields = dict(run.config['model'])
+  model = getattr(vae, fields.pop('name'))(tuple(image_shape), **fields)
+  logging.set_verbosity(logging.WARNING)  # Orbax tells much
+  adam = optax.adam(run.config['train']['learning_rate'])
+  last = sorted((run.folder / 'full/checkpoints').glob('attempt_*_group_000'))
+  variables = load_variables(
+    model, adam, run.folder / 'full', last[-1].name, width=1
+  )
+  variables = jax.tree.map(lambda leaf: leaf[0], variables)
+  # Not the key of the samples in the report: these are another draw.
+  key = jax.random.fold_in(jax.random.key(run.config['seed']), count)
+  latents = jax.random.normal(key, (count, model.latent_dim))
+  one_mean = lambda z: model.decode(variables, z)
+  decode = jax.jit(lambda z: jax.lax.map(one_mean, z, batch_size=256))
+  to_unit = getattr(transforms, run.config['transform'])().to_unit
+  return np.clip(np.asarray(to_unit(decode(latents))), 0.0, 1.0)
+
+
+def keep(
+  out: str,
+  script: str,
+  pictures: Mapping[str, Figure],
+  numbers: Mapping[str, dict[str, Any]],
+) -> None:
+  """Writes PNGs and numbers.json, of which other scripts' parts stay."""
+  root = pathlib.Path(out)
+  root.mkdir(parents=True, exist_ok=True)
+  for name, figure in pictures.items():
+    (root / f'{name}.png').write_bytes(page.png(figure))
+  path = root / 'numbers.json'
+  old = json.loads(path.read_text()) if path.exists() else {}
+  write_json(path, {**old, script: dict(numbers)})
+  for name, found in json.loads(path.read_text())[script].items():
+    print(json.dumps({'figure': name, **found}, ensure_ascii=False))
+
+
+def _there(path: pathlib.Path) -> pathlib.Path:
+  if not path.exists():
+    raise SystemExit(f'{path} is missing: expected the folder of a study.')
+  return path
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(_there(path)) as saved:
+    return dict(saved)
