@@ -84,7 +84,7 @@ def judge_samples(
   copying, answer, uncertainty = _copying(analysis, floor)
   others = [_fidelity(analysis), _diversity(analysis), _distribution(analysis)]
   different = [phrase for _, phrase in others if phrase]
-  caveats = _caveats(analysis, floor, copying)
+  caveats = _caveats(analysis, floor)
   kind = copying
   if _is_unlike(analysis) and copying in ('copies', 'leans'):
     kind = 'not_valid'
@@ -130,6 +130,21 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       f'out one by one, at most {LEVEL:.0%} of them falsely.'
     )
     return 'copies' if is_sure else 'leans', text, sure
+  found = test.q_value <= LEVEL
+  if found.any():
+    # Copies of few points cannot be told by relabelling: they may all be called
+    # test points by chance. Sample by sample they can.
+    copied = len(np.unique(test.nearest_train[found]))
+    points = (
+      '1 training point' if copied == 1 else f'{copied:,} training points'
+    )
+    return (
+      'leans',
+      f'Possibly it copies a few training points: {int(found.sum()):,} samples '
+      f'are so near to {points}, beside the test points, as hardly any test '
+      'point is. Look at them.',
+      f'At most {LEVEL:.0%} of them are expected to be so by chance. {sure}',
+    )
   if test.p_value <= LEVEL:
     nearer, chance = (
       _percent(float(r[0])) for r in (test.rate, test.null_rate)
@@ -142,11 +157,11 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       'blurred or noisy copies do too.',
       sure,
     )
-  found = analysis.detectable
+  share = analysis.detectable
   power = (
     f'Exact copies would have been found with 90 % probability if they were '
-    f'{_percent(found)} of the samples or more.'
-    if found <= 1
+    f'{_percent(share)} of the samples or more.'
+    if share <= 1
     else 'But even 20 % of exact copies would hardly have been found: take '
     'more samples and more test points.'
   )
@@ -249,7 +264,7 @@ def _is_unlike(analysis: SampleAnalysis) -> bool:
   return test.p_value <= _REFERENCE_LEVEL and test.value >= _SMALL_MIXING
 
 
-def _caveats(analysis: SampleAnalysis, floor: float, kind: str) -> list[str]:
+def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
   caveats = []
   reference = analysis.reference
   if _is_unlike(analysis):
@@ -269,15 +284,6 @@ def _caveats(analysis: SampleAnalysis, floor: float, kind: str) -> list[str]:
     caveats.append(
       f'{_percent(in_samples)} of the samples repeat an earlier one exactly '
       f'({_percent(in_train)} of the training points do).'
-    )
-  named = analysis.copying.q_value <= LEVEL
-  if named.any() and kind != 'copies' and not _is_unlike(analysis):
-    copied = len(np.unique(analysis.copying.nearest_train[named]))
-    caveats.append(
-      f'{int(named.sum()):,} samples stand out one by one, at most {LEVEL:.0%} '
-      f'of them falsely: they come from {copied:,} training points, and copies '
-      'of a few points, however many, cannot be told by relabelling points. '
-      'Look at these samples.'
     )
   test = analysis.data_copying
   if test.p_value <= LEVEL and analysis.copying.p_value > LEVEL:

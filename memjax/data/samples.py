@@ -13,7 +13,13 @@ from jaxtyping import Int, Shaped, UInt8
 
 from memjax.data import user_data
 
-__all__ = ['SampleSet', 'as_images', 'check_scales', 'load_samples']
+__all__ = [
+  'SampleSet',
+  'as_images',
+  'check_scales',
+  'common_labels',
+  'load_samples',
+]
 
 _NAMES = ('samples', 'images', 'features', 'embeddings', 'x', 'data', 'arr_0')
 # Honest sets differ in spread by a few per cent, 0 … 1 from 0 … 255 by 255.
@@ -26,10 +32,12 @@ class SampleSet(NamedTuple):
   Attributes:
     values: [n, …], as they are in the file.
     labels: int [n], or None.
+    class_names: of the labels, where they are folders; else empty.
   """
 
   values: Shaped[np.ndarray, '...']
   labels: Int[np.ndarray, ' n'] | None
+  class_names: tuple[str, ...] = ()
 
 
 def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
@@ -51,10 +59,9 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
     FileNotFoundError: if there is no such file or folder.
   """
   place = Path(path).expanduser()
+  names: tuple[str, ...] = ()
   if place.is_dir():
-    dataset = user_data.read_folder(place)
-    values = dataset.images
-    labels = dataset.labels if dataset.labels.any() else None
+    values, labels, names = _read_images(place)
   elif not place.exists():
     raise FileNotFoundError(
       f'{name}={path!r} does not exist: expected an .npy or .npz file, or a '
@@ -65,6 +72,7 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
   if labels_path:
     labels_file = Path(labels_path).expanduser()
     _, labels = _read_arrays(f'{name}_labels', labels_file, is_label=True)
+    names = ()
   if values.ndim < 2 or 0 in values.shape:
     raise ValueError(
       f'{name}={path!r} has shape {values.shape}: expected [n, …], one sample '
@@ -74,7 +82,37 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
     raise ValueError(
       f'{name}={path!r} has dtype {values.dtype}: expected real numbers.'
     )
-  return SampleSet(values, _check_labels(name, labels, len(values)))
+  return SampleSet(values, _check_labels(name, labels, len(values)), names)
+
+
+def common_labels(
+  *sets: SampleSet,
+) -> tuple[Int[np.ndarray, ' _'], ...] | None:
+  """The labels of all sets on one count, or None if one has none.
+
+  A generator may miss a class, whose folder then is not there: folders are
+  matched by their names.
+
+  Raises:
+    ValueError: if some labels are folders' names and some are numbers.
+  """
+  labels = [part.labels for part in sets if part.labels is not None]
+  if len(labels) < len(sets):
+    return None
+  named = [bool(part.class_names) for part in sets]
+  if not any(named):
+    return tuple(labels)
+  if not all(named):
+    raise ValueError(
+      'labels of some sets are names of folders, of others numbers: expected '
+      'one kind; pass train_labels, test_labels and generated_labels.'
+    )
+  union = sorted({name for part in sets for name in part.class_names})
+  place = {name: index for index, name in enumerate(union)}
+  return tuple(
+    np.array([place[name] for name in part.class_names])[label]
+    for part, label in zip(sets, labels, strict=True)
+  )
 
 
 def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
@@ -134,6 +172,16 @@ def as_images(
   else:
     unit = (values - low) / ((high - low) or 1.0)
   return np.rint(unit * 255).astype(np.uint8)
+
+
+def _read_images(folder: Path):
+  """(values, labels or None, class names) of a folder."""
+  dataset = user_data.read_folder(folder)
+  names = user_data.class_names(folder)
+  # Folders train, validation or test at the top are splits, not classes.
+  if dataset.labels.max() + 1 != len(names):
+    return dataset.images, None, ()
+  return dataset.images, dataset.labels, names
 
 
 def _read_arrays(name: str, path: Path, *, is_label: bool = False):

@@ -17,6 +17,7 @@ from memjax.data.dataset import Dataset
 
 __all__ = [
   'as_uint8',
+  'class_names',
   'load_numpy',
   'make_dataset',
   'read_folder',
@@ -236,6 +237,18 @@ def _with_end(jpeg: np.ndarray, offsets: np.ndarray) -> np.ndarray:
       f'offsets must increase from 0 to jpeg.size={jpeg.size}, one file each.'
     )
   return offsets
+
+
+def class_names(path: str | Path) -> tuple[str, ...]:
+  """The class folders that labels of `read_folder` count, in their order.
+
+  Empty if the images lie directly in the folder.
+  """
+  folder = Path(path).expanduser()
+  files = _image_files(folder)
+  if files[0].parent == folder:
+    return ()
+  return tuple(sorted({file.relative_to(folder).parts[0] for file in files}))
 
 
 def read_folder(

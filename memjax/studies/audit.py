@@ -12,7 +12,7 @@ from memjax import workdir as run_folder
 from memjax.analysis import report, sample_report
 from memjax.analysis.memorization import analyze
 from memjax.analysis.samples import analyze_samples
-from memjax.data.samples import check_scales, load_samples
+from memjax.data.samples import check_scales, common_labels, load_samples
 from memjax.data.user_data import read_npy
 from memjax.distances import sample_sets
 from memjax.neighbors import METRICS
@@ -73,11 +73,10 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   # All checks come before anything is written or computed for long.
   sample_sets(config.metric, **{n: part.values for n, part in sets.items()})
   check_scales(**{n: part.values for n, part in sets.items()})
-  labels = None
   given = [part.labels for part in sets.values() if part.labels is not None]
-  if len(given) == len(_SETS):
-    labels = given[0], given[1], given[2]
-  elif given:
+  common = common_labels(train, test, generated)
+  labels = None if common is None else (common[0], common[1], common[2])
+  if given and labels is None:
     logging.warning(
       'Not all of train, test and generated have labels: classes are left out.'
     )
@@ -101,7 +100,7 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
     sample_report.Audit(
       pathlib.Path(config.generated).name,
       *values,
-      labels=generated.labels,
+      labels=generated.labels if labels is None else labels[2],
       metric=config.metric,
       num_permutations=config.num_permutations,
     ),

@@ -182,11 +182,14 @@ def test_samples_that_stand_out_are_told_though_the_test_finds_nothing(honest):
   nearest = np.arange(150)
   nearest[:30] = np.arange(30) % 2
   stand_out = {'q_value': q_value, 'nearest_train': nearest}
-  (caveat,) = judge_samples(change(honest, copying=stand_out)).caveats
-  assert caveat.startswith('30 samples stand out one by one')
-  assert 'from 2 training points' in caveat
+  verdict = judge_samples(change(honest, copying=stand_out))
+  assert verdict.kind == 'leans'
+  assert 'Possibly it copies a few training points: 30 samples' in (
+    verdict.headline
+  )
+  assert 'so near to 2 training points' in verdict.headline
   found = judge_samples(change(honest, copying={**stand_out, **copying(0.01)}))
-  assert found.caveats == ()
+  assert 'few training points' not in found.headline
 
 
 def test_repeats_like_those_of_the_training_set_are_no_caveat(honest):

@@ -155,11 +155,16 @@ def test_the_share_of_copies_is_in_its_interval(name, share):
     ('repeats', '20 % of the samples repeat an earlier one exactly (0 % of'),
     ('few points', 'test has only 20 points: little can be told.'),
     ('shifted test', 'Test points keep apart from training points'),
-    ('few points copied', 'samples stand out one by one'),
   ],
 )
 def test_what_weakens_the_answer_is_said(name, phrase):
   assert any(phrase in caveat for caveat in audit(name)[1].caveats)
+
+
+def test_copies_of_few_points_are_weak_evidence():
+  verdict = audit('few points copied')[1]
+  assert verdict.kind == 'leans'
+  assert 'Possibly it copies a few training points' in verdict.headline
 
 
 def test_an_honest_generator_has_no_caveat():

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memjax.data.samples import as_images, check_scales, load_samples
+from memjax.data.samples import (
+  as_images,
+  check_scales,
+  common_labels,
+  load_samples,
+)
 
 POINTS = np.arange(12.0).reshape(4, 3)
 
@@ -284,3 +289,24 @@ def test_bytes_and_bools_are_shown_as_they_are():
   np.testing.assert_array_equal(
     as_images(values > 7)[..., 0], 255 * (values > 7)
   )
+
+
+def test_class_folders_are_matched_by_their_names(tmp_path):
+  def folder(name, classes):
+    for label in classes:
+      (tmp_path / name / label).mkdir(parents=True)
+      for i in range(2):
+        pixels = np.full((4, 4), 10 * i + 1, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / label / f'{i}.png')
+    return load_samples(name, str(tmp_path / name))
+
+  train = folder('train', ['cat', 'cow', 'dog'])
+  generated = folder('generated', ['cow', 'dog'])
+  labels = common_labels(train, generated)
+  assert labels is not None
+  assert labels[0].tolist() == [0, 0, 1, 1, 2, 2]
+  assert labels[1].tolist() == [1, 1, 2, 2]
+  flat = train._replace(class_names=())
+  with pytest.raises(ValueError, match='names of folders, of others numbers'):
+    common_labels(flat, generated)
+  assert common_labels(train, generated._replace(labels=None)) is None
