@@ -30,8 +30,10 @@ _INSTEAD = (
 # Pairs times features up to which direct differences cost less than compiling
 # a search for the device does.
 _SMALL = 10**9
-# Numbers that a block of rows may take, 128 MB in float64.
+# Numbers that a block of rows may take, 128 MB in float64; and a block of pairs,
+# which is faster in cache.
 _BLOCK = 2**24
+_PAIRS_BLOCK = 2**18
 
 
 class ExactNeighbors(NamedTuple):
@@ -252,7 +254,7 @@ def _pair_distances(
   have equal distances, to the last bit, in problems of any size.
   """
   distance = np.empty(len(row))
-  pairs = max(1, _BLOCK // queries.shape[1])
+  pairs = max(1, _PAIRS_BLOCK // queries.shape[1])
   for start in range(0, len(row), pairs):
     part = slice(start, start + pairs)
     difference = queries[row[part]] - references[column[part]]
