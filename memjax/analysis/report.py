@@ -209,7 +209,7 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
       numbers[name]['bits_per_dim'] = -mean / (dimensions * np.log(2))
   if analysis.estimator_part is not None:
     part = analysis.estimator_part
-    numbers['estimator'] = {
+    numbers['estimator_part'] = {
       'encoder_mean_score': number(part.encoder.score.mean(), 'encoder_score'),
       'encoder_global_p_value': number(
         part.encoder_test.global_p_value[0], 'encoder_score'

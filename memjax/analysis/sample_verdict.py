@@ -29,7 +29,7 @@ _SMALL_NEARNESS = 0.05
 # Three views beside copying, two tests each.
 _LEVEL_EACH = LEVEL / 6
 # Training and test points that keep apart so clearly are not of one kind.
-_REFERENCE_LEVEL = 0.01
+_REFERENCE_LEVEL = 0.001
 
 
 class View(NamedTuple):
@@ -86,7 +86,7 @@ def judge_samples(
   different = [phrase for _, phrase in others if phrase]
   caveats = _caveats(analysis, floor)
   kind = copying
-  if _is_unlike(analysis) and copying in ('copies', 'leans'):
+  if _is_unlike(analysis, floor) and copying in ('copies', 'leans'):
     kind = 'not_valid'
     answer = (
       'No verdict on copying: the test points differ from the training points, '
@@ -259,15 +259,16 @@ def _view(question: str, answer: str, test, p_value: float) -> View:
   )
 
 
-def _is_unlike(analysis: SampleAnalysis) -> bool:
+def _is_unlike(analysis: SampleAnalysis, floor: float) -> bool:
   test = analysis.reference
-  return test.p_value <= _REFERENCE_LEVEL and test.value >= _SMALL_MIXING
+  is_sure = test.p_value <= max(_REFERENCE_LEVEL, floor)
+  return is_sure and test.value >= _SMALL_MIXING
 
 
 def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
   caveats = []
   reference = analysis.reference
-  if _is_unlike(analysis):
+  if _is_unlike(analysis, floor):
     caveats.append(
       'Test points keep apart from training points (shares of neighbours of '
       f'the same set are {_points(reference.value)} off, '

@@ -32,7 +32,7 @@ def test_npy_of_any_rank_and_type(tmp_path):
     POINTS > 5,
   ):
     np.save(tmp_path / 'x.npy', values)
-    values_found, labels = load_samples('train', str(tmp_path / 'x.npy'))
+    values_found, labels, _ = load_samples('train', str(tmp_path / 'x.npy'))
     assert labels is None
     assert values_found.dtype == values.dtype
     np.testing.assert_array_equal(values_found, values)
@@ -45,7 +45,7 @@ def test_npy_of_any_rank_and_type(tmp_path):
 def test_npz_with_a_known_name_or_alone(key, tmp_path):
   path = str(tmp_path / 'x.npz')
   np.savez(path, **{key: POINTS}, labels=np.array([0, 2, 1, 1]))
-  values, labels = load_samples('train', path)
+  values, labels, _ = load_samples('train', path)
   np.testing.assert_array_equal(values, POINTS)
   assert labels.tolist() == [0, 2, 1, 1]
   assert labels.dtype == np.int64
@@ -76,13 +76,13 @@ def test_home_folders_are_found(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   np.save(tmp_path / 'x.npy', POINTS)
   np.save(tmp_path / 'y.npy', np.arange(4))
-  _, labels = load_samples('train', '~/x.npy', '~/y.npy')
+  _, labels, _ = load_samples('train', '~/x.npy', '~/y.npy')
   assert labels.tolist() == [0, 1, 2, 3]
 
 
 def test_folders_of_images(tmp_path):
   write_images(tmp_path / 'flat', ['a.png', 'b.png', 'c.png'])
-  values, labels = load_samples('train', str(tmp_path / 'flat'))
+  values, labels, _ = load_samples('train', str(tmp_path / 'flat'))
   assert values.shape == (3, 4, 5, 1)
   assert values.dtype == np.uint8
   assert values[:, 0, 0, 0].tolist() == [0, 1, 2]
@@ -90,7 +90,7 @@ def test_folders_of_images(tmp_path):
   write_images(
     tmp_path / 'classes', ['dog/a.png', 'cat/b.png', 'dog/c.jpg'], mode='RGB'
   )
-  values, labels = load_samples('train', str(tmp_path / 'classes'))
+  values, labels, _ = load_samples('train', str(tmp_path / 'classes'))
   assert values.shape == (3, 4, 5, 3)
   assert labels.tolist() == [0, 1, 1]
 
