@@ -7,7 +7,7 @@ The truth is log p by the refitted proposal with many samples, several times
 over; "truth" is the spread of these. Bias and RMSE (nats) are against it, over
 items and repetitions; "repeats" is the spread between repetitions of the same
 item. Seconds are of this machine: read them as ratios within one run, and run
-it on an idle machine. Writes `benchmarks/log_prob.json`.
+it on an idle machine. Writes `--out`.
 """
 
 import json
@@ -33,6 +33,9 @@ _RUN = flags.DEFINE_string('run', '', 'Folder of a trained study.')
 _ITEMS = flags.DEFINE_integer('items', 32, 'Items to score.')
 _REPEATS = flags.DEFINE_integer('repeats', 4, 'Repetitions with other noise.')
 _AT_ONCE = flags.DEFINE_integer('items_at_once', 8, 'Items in one program.')
+_OUT = flags.DEFINE_string(
+  'out', 'benchmarks/log_prob.json', 'Where results go.'
+)
 _TRUTH = flags.DEFINE_integer('truth', 8192, 'Samples of the truth.')
 
 _EPOCHS = 20
@@ -162,7 +165,7 @@ def main(_) -> None:
       for row in rows
     ],
   }
-  path = pathlib.Path(__file__).with_suffix('.json')
+  path = pathlib.Path(_OUT.value)
   path.write_text(json.dumps(report, indent=1) + '\n')
 
 

@@ -265,6 +265,10 @@ def _class_section(study: Study, analysis: Analysis) -> page.Section:
 
 
 def _epoch_section(analysis: Analysis) -> page.Section:
+  tracked = int(np.isfinite(analysis.score_by_epoch).all(axis=0).sum())
+  some = ''
+  if tracked < analysis.is_scored.sum():
+    some = f' Of {tracked:,} items that were followed over training.'
   return page.Section(
     'Scores over training',
     figure=figures.score_quantiles_over_epochs(
@@ -274,7 +278,7 @@ def _epoch_section(analysis: Analysis) -> page.Section:
       quantiles=QUANTILES,
     ),
     alt='Quantiles of the scores by epoch, with the band of the null.',
-    caption='Where a line leaves its band, memorization has begun.',
+    caption='Where a line leaves its band, memorization has begun.' + some,
   )
 
 
