@@ -10,8 +10,8 @@ epoch by the paper's as well, N = 128. CelebA is for non-commercial research and
 is never downloaded: an error says where to get it and where it is looked for.
 
 Cost (computed from rates of the CIFAR model on 2 CPU cores, not run): 7.3e8
-training images at 1,300 a second, 156 hours, and 3.3e7 log-probabilities: for an
-accelerator.
+training images at 1,300 a second, 156 hours, and 3.3e7 log-probabilities: for
+an accelerator.
 
 Expected, by the published estimator: scores from about −450 to 6500, median
 about 60, U between −17000 and −11000.

@@ -3,8 +3,9 @@
   python -m memjax.main --config=configs/mnist_vae.py
 
 The paper's settings in full: K = 10, L = 10, 100 epochs, scored every five
-epochs. `:lr3` is the same (η = 1e-3); `:lr4` has η = 1e-4. Log p(x) is estimated
-by the Laplace proposal, and at the last epoch by the paper's as well, N = 256.
+epochs. `:lr3` is the same (η = 1e-3); `:lr4` has η = 1e-4. Log p(x) is
+estimated by the Laplace proposal, and at the last epoch by the paper's as well,
+N = 256.
 
 Cost (computed from measured rates on 2 CPU cores, not run): 5.4e8 training
 images at 9,700 a second, 15 hours; 1.2e8 log-probabilities at 1.6 ms, 55 hours.
@@ -12,11 +13,11 @@ images at 9,700 a second, 15 hours; 1.2e8 log-probabilities at 1.6 ms, 55 hours.
 Expected, by the published estimator: median 4.4 nats and maxima near 200 at
 η = 1e-3; 3.5 and 80 at 1e-4. `experiments/README.md` has ours.
 
-`:one_repeat` is less than a tenth of it, L = 1 at η = 1e-3: all images are scored
-at the last epoch, 6,000 of them every five epochs. Computed: 3 hours.
+`:one_repeat` is less than a tenth of it, L = 1 at η = 1e-3: all images are
+scored at the last epoch, 6,000 of them every five epochs. Computed: 3 hours.
 
-`:small` takes 5,000 images, K = 5, L = 2, 20 epochs. Measured: 8:36 minutes on 2
-CPU cores.
+`:small` takes 5,000 images, K = 5, L = 2, 20 epochs. Measured: 8:36 minutes on
+2 CPU cores.
 """
 
 from ml_collections import config_dict

@@ -30,8 +30,8 @@ _INSTEAD = (
 # Pairs times features up to which direct differences cost less than compiling
 # a search for the device does.
 _SMALL = 10**9
-# Numbers that a block of rows may take, 128 MB in float64; and a block of pairs,
-# which is faster in cache.
+# Numbers that a block of rows may take, 128 MB in float64; and a block of
+# pairs, which is faster in cache.
 _BLOCK = 2**24
 _PAIRS_BLOCK = 2**18
 

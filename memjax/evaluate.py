@@ -154,7 +154,10 @@ def rescore_unreliable(
   arrays = {name: np.array(array) for name, array in estimates.items()}
   arrays['round'] = np.zeros(arrays['is_reliable'].shape, np.int32)
   for round in range(1, num_rounds + 1):
-    todo = [np.flatnonzero(~row) for row in arrays['is_reliable']]
+    # A model that gives some item no finite log p has diverged: it must not
+    # cost the others anything.
+    is_sound = np.isfinite(arrays['log_px']).all(axis=1, keepdims=True)
+    todo = [np.flatnonzero(row) for row in is_sound & ~arrays['is_reliable']]
     longest = max((len(items) for items in todo), default=0)
     for start in range(0, longest, block):
       indices = np.full((len(todo), block), -1, np.int32)
@@ -162,7 +165,8 @@ def rescore_unreliable(
         part = items[start : start + block]
         indices[row, : len(part)] = part
       found = jax.device_get(rescore(indices, round))._asdict()
-      row, column = np.nonzero(indices >= 0)
+      # An estimate that failed does not replace one that did not.
+      row, column = np.nonzero((indices >= 0) & np.isfinite(found['log_px']))
       for name, values in found.items():
         arrays[name][row, indices[row, column]] = values[row, column]
       arrays['round'][row, indices[row, column]] = round

@@ -101,7 +101,7 @@ def write_samples(
       verdict_kind=verdict.kind,
       verdict=verdict.headline,
       uncertainty=uncertainty,
-      key_numbers=_cards(analysis),
+      key_numbers=_cards(analysis, verdict),
       sections=[
         _views(verdict, audit.num_permutations),
         *sections,
@@ -179,19 +179,29 @@ def _write_csv(path: pathlib.Path, audit: Audit, analysis) -> None:
   files.write_atomically(path, lambda file: file.write(content))
 
 
-def _cards(analysis: SampleAnalysis) -> list[page.KeyNumber]:
+def _cards(
+  analysis: SampleAnalysis, verdict: SampleVerdict
+) -> list[page.KeyNumber]:
   copying = analysis.copying
   low, high = copying.interval
   percent = lambda share: format_number(100 * share, '%', digits=2)
   coverage = analysis.coverage
-  return [
-    page.KeyNumber(
+  share = page.KeyNumber(
+    'Copies among the samples',
+    percent(copying.copied_share),
+    f'95 % interval {percent(low)} to {percent(high)}',
+    f'Samples {copying.ratio:g} times nearer to train than to test, less the '
+    'rate of test points.',
+  )
+  if verdict.kind != 'copies' or low == 0:
+    share = page.KeyNumber(
       'Copies among the samples',
-      percent(copying.copied_share),
-      f'95 % interval {percent(low)} to {percent(high)}',
-      f'Samples {copying.ratio:g} times nearer to train than to test, less the '
-      'rate of test points.',
-    ),
+      'cannot be told',
+      f'p = {format_number(copying.p_value, digits=2)}',
+      'No share is stated where no copying is found for sure.',
+    )
+  return [
+    share,
     page.KeyNumber(
       'Samples that stand out',
       f'{int((copying.q_value <= 0.05).sum()):,} of {analysis.sizes[2]:,}',
@@ -201,13 +211,13 @@ def _cards(analysis: SampleAnalysis) -> list[page.KeyNumber]:
     page.KeyNumber(
       'On the data',
       percent(coverage.precision.value),
-      f'test points {percent(coverage.precision.null_mean)}',
+      f'test points {percent(coverage.test_precision)}',
       'Share of samples within reach of a training point.',
     ),
     page.KeyNumber(
       'Data reached',
-      percent(coverage.coverage.value),
-      f'test points {percent(coverage.coverage.null_mean)}',
+      percent(coverage.equal_coverage),
+      f'as many test points {percent(coverage.test_coverage)}',
       'Share of training points with a sample within reach.',
     ),
   ]
@@ -219,7 +229,7 @@ def _views(verdict: SampleVerdict, num_permutations: int) -> page.Section:
     [v.question, v.answer, v.value, v.chance, format_p(v.p_value, floor)]
     for v in verdict.views
   ]
-  columns = ['question', 'answer', 'samples', 'by chance', 'p']
+  columns = ['question', 'answer', 'samples', 'to compare', 'p']
   return page.Section('Four questions', table=page.Table(columns, rows))
 
 
@@ -255,10 +265,12 @@ def _sections(audit: Audit, analysis: SampleAnalysis) -> list[page.Section]:
   kept = cells.weight > 0
   sections.append(
     page.Section(
-      'Which cells copy',
-      body='The training set was cut into cells of similar points (k-means).',
+      'Where samples are nearer to train than test points are',
+      body='The training set was cut into cells of similar points (k-means). '
+      'Being nearer is not yet copying: narrow samples are nearer too. So the '
+      'samples that stand out one by one are counted beside each cell.',
       figure=sample_figures.cells_that_copy(
-        [f'{k} ({n:,} samples)' for k, n in enumerate(cells.num_generated)],
+        _named_groups(analysis),
         np.where(kept, cells.z_u, np.nan),
         cells.null_mean,
         cells.null_std,
@@ -325,11 +337,24 @@ def _suspicious(audit: Audit, analysis: SampleAnalysis) -> page.Section:
   )
 
 
+def _named_groups(analysis: SampleAnalysis) -> list[str]:
+  """Each cell with its samples, and how many of them stand out."""
+  found = analysis.copying.q_value <= 0.05
+  sizes = analysis.cells.num_generated
+  # One cell stands for all where the cells were too small.
+  cell = np.minimum(analysis.distances.generated_cell, len(sizes) - 1)
+  counts = np.bincount(cell[found], minlength=len(sizes))
+  return [
+    f'{k} ({n:,} samples, {count:,} stand out)'
+    for k, (n, count) in enumerate(zip(sizes, counts, strict=True))
+  ]
+
+
 def _classes(analysis: SampleAnalysis) -> page.Section:
   classes = analysis.classwise
   assert classes is not None
   return page.Section(
-    'Which classes copy',
+    'Which classes are nearer to train than test points are',
     figure=sample_figures.cells_that_copy(
       [str(label) for label in classes.label],
       classes.c_t,
@@ -383,7 +408,7 @@ def _all_numbers(
   return page.Section(
     'All numbers',
     body='\n\n'.join(analysis.notes),
-    table=page.Table(['number', 'samples', 'by chance', 'how sure'], rows),
+    table=page.Table(['number', 'samples', 'exchanged', 'how sure'], rows),
   )
 
 
@@ -397,7 +422,7 @@ def _numbers(analysis: SampleAnalysis) -> dict[str, Any]:
     'copying': {
       'p_value': copying.p_value,
       'ratio': copying.ratio,
-      'copied_share': copying.copied_share,
+      'copied_share_if_copying_is_found': copying.copied_share,
       'interval': copying.interval._asdict(),
       'num_found': int((copying.q_value <= 0.05).sum()),
       'detectable_share': analysis.detectable,

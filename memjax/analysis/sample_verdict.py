@@ -30,6 +30,10 @@ _SMALL_NEARNESS = 0.05
 _LEVEL_EACH = LEVEL / 6
 # Training and test points that keep apart so clearly are not of one kind.
 _REFERENCE_LEVEL = 0.001
+# Test points that are training points, beyond what training points repeat.
+_MOST_OVERLAP = 0.01
+# So many samples, a hundred times nearer to train than to test, are no chance.
+_FEW_COPIES = 10
 
 
 class View(NamedTuple):
@@ -86,12 +90,9 @@ def judge_samples(
   different = [phrase for _, phrase in others if phrase]
   caveats = _caveats(analysis, floor)
   kind = copying
-  if _is_unlike(analysis, floor) and copying in ('copies', 'leans'):
-    kind = 'not_valid'
-    answer = (
-      'No verdict on copying: the test points differ from the training points, '
-      'so being nearer to training points proves nothing.'
-    )
+  not_valid = _why_not_valid(analysis, floor)
+  if not_valid:
+    kind, answer, uncertainty, different = 'not_valid', not_valid, '', []
   elif copying == 'no_copying' and different:
     kind = 'differs'
   if different:
@@ -123,7 +124,8 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
     text = (
       f'{"It copies" if is_sure else "Possibly it copies"}: about '
       f'{_percent(test.copied_share)} of the samples are copies or near-copies '
-      'of training points.'
+      f'of training points ({test.ratio:g} times nearer to them than to test '
+      'points).'
     )
     sure += (
       f' 95 % interval of that share: {low} to {high}. {count:,} samples stand '
@@ -138,34 +140,44 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
     points = (
       '1 training point' if copied == 1 else f'{copied:,} training points'
     )
+    exact = found & (test.sample_ratio >= test.ratios[-1])
+    is_sure = exact.sum() >= _FEW_COPIES and test.null_rate[-1] == 0
     return (
-      'leans',
-      f'Possibly it copies a few training points: {int(found.sum()):,} samples '
-      f'are so near to {points}, beside the test points, as hardly any test '
-      'point is. Look at them.',
-      f'At most {LEVEL:.0%} of them are expected to be so by chance. {sure}',
+      'copies' if is_sure else 'leans',
+      f'{"It copies" if is_sure else "Possibly it copies"}: '
+      f'{int(found.sum()):,} samples are so near to {points}, beside the test '
+      'points, as hardly any test point is. Look at them.',
+      f'At most {LEVEL:.0%} of them are expected to be so by chance. By '
+      'relabelling, copies of few points, or beside few test points, cannot be '
+      f'told: {format_p(test.p_value, floor)}.',
     )
   if test.p_value <= LEVEL:
+    best = int(np.argmin(test.ratio_p_value))
     nearer, chance = (
-      _percent(float(r[0])) for r in (test.rate, test.null_rate)
+      _percent(float(r[best])) for r in (test.rate, test.null_rate)
     )
+    times = f'{test.ratios[best]:g} times ' if test.ratios[best] > 1 else ''
     return (
       'leans',
-      f'It leans towards its training set: {nearer} of the samples are nearer '
-      f'to a training than to any test point, of test points {chance}; but how '
-      'many are copies cannot be told. Any fitted generator leans a little; '
-      'blurred or noisy copies do too.',
+      f'It leans towards its training set: {nearer} of the samples are {times}'
+      f'nearer to a training than to any test point, of test points {chance}; '
+      'but how many are copies cannot be told. Any fitted generator leans a '
+      'little; blurred or noisy copies do too.',
       sure,
     )
   share = analysis.detectable
-  power = (
-    f'Exact copies would have been found with 90 % probability if they were '
-    f'{_percent(share)} of the samples or more.'
-    if share <= 1
-    else 'But even 20 % of exact copies would hardly have been found: take '
-    'more samples and more test points.'
-  )
-  return 'no_copying', 'No copying found.', f'{power} {sure}'
+  power = ''
+  if share <= 1:
+    power = (
+      'Exact copies of different points would have been found, in 9 of 10 '
+      f'trials, if they were {_percent(share)} of the samples or more. '
+    )
+  elif np.isinf(share):
+    power = (
+      'But even 20 % of exact copies would hardly have been found: take more '
+      'samples and more test points. '
+    )
+  return 'no_copying', 'No copying found.', power + sure
 
 
 def _copying_view(analysis: SampleAnalysis, kind: str) -> View:
@@ -184,7 +196,8 @@ def _copying_view(analysis: SampleAnalysis, kind: str) -> View:
 
 def _fidelity(analysis: SampleAnalysis) -> tuple[View, str]:
   test, nearness = analysis.coverage.precision, analysis.nearness
-  lost = 1 - test.value / test.null_mean if test.null_mean else 0.0
+  expected = analysis.coverage.test_precision
+  lost = 1 - test.value / expected if expected else 0.0
   p_value = min(1.0, 2 * min(test.p_value, nearness.p_wide))
   is_far = 0.5 - nearness.to_held_out >= _SMALL_NEARNESS
   phrase = ''
@@ -192,7 +205,7 @@ def _fidelity(analysis: SampleAnalysis) -> tuple[View, str]:
     phrase = (
       'Samples lie off the data (noise, or other content): '
       f'{_percent(test.value)} lie among training points, of test points '
-      f'{_percent(test.null_mean)}.'
+      f'{_percent(expected)}.'
     )
   elif nearness.p_wide <= _LEVEL_EACH and is_far:
     phrase = (
@@ -202,12 +215,15 @@ def _fidelity(analysis: SampleAnalysis) -> tuple[View, str]:
     )
   answer = 'no' if phrase else 'mostly' if p_value <= 2 * _LEVEL_EACH else 'yes'
   question = 'Do samples lie on the data?'
-  return _view(question, answer, test, p_value), phrase
+  shares = _percent(test.value), _percent(expected)
+  return View(question, answer, *shares, p_value), phrase
 
 
 def _diversity(analysis: SampleAnalysis) -> tuple[View, str]:
   test, nearness = analysis.coverage.coverage, analysis.nearness
-  lost = 1 - test.value / test.null_mean if test.null_mean else 0.0
+  value = analysis.coverage.equal_coverage
+  expected = analysis.coverage.test_coverage
+  lost = 1 - value / expected if expected else 0.0
   p_value = min(1.0, 2 * min(test.p_value, nearness.p_narrow))
   is_near = nearness.to_held_out - 0.5 >= _SMALL_NEARNESS
   phrase = ''
@@ -217,8 +233,8 @@ def _diversity(analysis: SampleAnalysis) -> tuple[View, str]:
     is_noise = _fidelity(analysis)[0].answer == 'no'
     start = 'They leave' if is_noise else 'Too little diversity: samples leave'
     phrase = (
-      f'{start} {_percent(1 - test.value)} of the data uncovered, as many test '
-      f'points {_percent(1 - test.null_mean)}.'
+      f'{start} {_percent(1 - value)} of the data uncovered, as many test '
+      f'points {_percent(1 - expected)}.'
     )
   elif nearness.p_narrow <= _LEVEL_EACH and is_near:
     phrase = (
@@ -228,7 +244,8 @@ def _diversity(analysis: SampleAnalysis) -> tuple[View, str]:
     )
   answer = 'no' if phrase else 'mostly' if p_value <= 2 * _LEVEL_EACH else 'yes'
   question = 'Do they reach all of the data?'
-  return _view(question, answer, test, p_value), phrase
+  shares = _percent(value), _percent(expected)
+  return View(question, answer, *shares, p_value), phrase
 
 
 def _distribution(analysis: SampleAnalysis) -> tuple[View, str]:
@@ -236,7 +253,7 @@ def _distribution(analysis: SampleAnalysis) -> tuple[View, str]:
   p_value = min(1.0, 2 * min(mixing.p_value, frechet.p_value))
   answer, phrase = 'no difference found', ''
   if p_value <= 2 * _LEVEL_EACH:
-    is_small = mixing.value < _SMALL_MIXING
+    is_small = mixing.value - mixing.null_mean < _SMALL_MIXING
     answer = 'slightly different' if is_small else 'different'
     if not is_small:
       phrase = 'Their distribution differs from that of the data.'
@@ -253,16 +270,26 @@ def _distribution(analysis: SampleAnalysis) -> tuple[View, str]:
   )
 
 
-def _view(question: str, answer: str, test, p_value: float) -> View:
-  return View(
-    question, answer, _percent(test.value), _percent(test.null_mean), p_value
-  )
+def _why_not_valid(analysis: SampleAnalysis, floor: float) -> str:
+  """Why test points are none; '' if they are."""
+  # Discrete data repeat themselves, within the training set as well.
+  if analysis.overlap > _MOST_OVERLAP + 2 * analysis.repeats[1]:
+    return (
+      f'No verdict: {_percent(analysis.overlap)} of the test points are '
+      'training points. Test points must be held out from training.'
+    )
+  if _is_unlike(analysis, floor):
+    return (
+      'No verdict: the test points differ from the training points, so being '
+      'nearer to training points proves nothing.'
+    )
+  return ''
 
 
 def _is_unlike(analysis: SampleAnalysis, floor: float) -> bool:
   test = analysis.reference
   is_sure = test.p_value <= max(_REFERENCE_LEVEL, floor)
-  return is_sure and test.value >= _SMALL_MIXING
+  return is_sure and test.value - test.null_mean >= _SMALL_MIXING
 
 
 def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
@@ -274,6 +301,11 @@ def _caveats(analysis: SampleAnalysis, floor: float) -> list[str]:
       f'the same set are {_points(reference.value)} off, '
       f'{_points(reference.null_mean)} by chance): every comparison with test '
       'points is doubtful. Take both from one random split.'
+    )
+  if floor > _LEVEL_EACH:
+    caveats.append(
+      f'With so few permutations no p is below {format_number(floor)}, and no '
+      'answer can be sure: take 1,000.'
     )
   if analysis.overlap:
     caveats.append(

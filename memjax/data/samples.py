@@ -17,6 +17,7 @@ __all__ = [
   'SampleSet',
   'as_images',
   'check_scales',
+  'check_shapes',
   'common_labels',
   'load_samples',
 ]
@@ -24,6 +25,9 @@ __all__ = [
 _NAMES = ('samples', 'images', 'features', 'embeddings', 'x', 'data', 'arr_0')
 # Honest sets differ in spread by a few per cent, 0 … 1 from 0 … 255 by 255.
 _SCALES = 20.0
+_LARGEST = 1e30
+# A little noise may take pixels below zero.
+_MOST_NEGATIVE = 0.25
 
 
 class SampleSet(NamedTuple):
@@ -121,11 +125,29 @@ def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
   Raises:
     ValueError: naming both sets and their ranges.
   """
+  for name, values in sets.items():
+    largest = _largest(values)
+    if largest > _LARGEST:
+      raise ValueError(
+        f'{name} holds {largest:.3g}: expected numbers up to {_LARGEST:g}.'
+      )
   spread = {
-    name: float(np.nanstd(values, dtype=np.float64))
+    name: float(np.std(values, dtype=np.float64))
     for name, values in sets.items()
   }
   first = next(iter(sets))
+  for name in sets:
+    for a, b in ((first, name), (name, first)):
+      negative = float((sets[b] < 0).mean())
+      # Images of 0 … 1 beside images of −1 … 1.
+      is_image = (
+        sets[a].ndim > 2 and max(map(_largest, (sets[a], sets[b]))) <= 1
+      )
+      if is_image and sets[a].min() >= 0 and negative > _MOST_NEGATIVE:
+        raise ValueError(
+          f'{a} has no negative value and {b} {negative:.0%}: expected one '
+          'scale, for instance 0 … 1 in all sets.'
+        )
   for name, values in sets.items():
     small, large = sorted((spread[first], spread[name]))
     if 0 < small * _SCALES < large < np.inf:
@@ -134,6 +156,28 @@ def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
       raise ValueError(
         f'{name} has values {ranges[1]} and {first} {ranges[0]}: expected one '
         'scale. Bring them to the same range, for instance 0 … 1.'
+      )
+
+
+def _largest(values: Shaped[np.ndarray, '...']) -> float:
+  return max(abs(float(values.max())), abs(float(values.min())))
+
+
+def check_shapes(**sets: Shaped[np.ndarray, '...']) -> None:
+  """Refuses samples of different layouts, such as channels first and last.
+
+  Raises:
+    ValueError: naming both sets and the shapes of their samples.
+  """
+  first, *others = sets
+  # Grey images may lack the axis of their one channel.
+  shape = lambda name: (*sets[name].shape[1:],) + (1,) * (sets[name].ndim == 3)
+  for name in others:
+    if shape(name) != shape(first):
+      raise ValueError(
+        f'{name} holds samples of shape {sets[name].shape[1:]} and {first} of '
+        f'shape {sets[first].shape[1:]}: expected equal shapes (images with '
+        'channels last).'
       )
 
 

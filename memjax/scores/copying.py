@@ -28,6 +28,7 @@ __all__ = ['RATIOS', 'CopyingTest', 'copying_test', 'detectable_share']
 Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 # From "nearer at all" to "the same point".
+_NEAR_COPY = 1.5
 RATIOS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0)
 
 
@@ -36,7 +37,7 @@ class CopyingTest(NamedTuple):
 
   Attributes:
     p_value: one-sided, over all ratios, small = copying.
-    ratio: r at which the evidence is strongest.
+    ratio: the r of 1.5 or more at which the evidence is strongest.
     copied_share: estimated share of copies among the samples, at `ratio`.
     interval: its 95 % interval.
     ratios: [r].
@@ -89,16 +90,20 @@ def copying_test(
   of `test`, and * over relabellings of the pooled training and test points,
   sizes kept, the observed labels among them. SIGN: high = copying. Exact for
   any sizes, for samples that depend on each other, and for a generator of
-  another distribution than the data's: only copying violates the null, or a
-  test set that is not distributed as the training set.
+  another distribution than the data's, as long as the samples do not depend on
+  which of the pooled points it was trained on and test points are distributed
+  as training points are. Fitting alone violates this a little, near r = 1.
 
-  The share of copies is estimated at the ratio r of the largest T,
+  It rejects only if enough different points are copied: c copied points all
+  bear the training label by chance with probability (l/(l + t))^c. Copies of
+  few points show in `q_value`.
+
+  The share of copies is estimated at the r ≥ 1.5 of the largest z-score,
 
     s = (rate − null_rate) / (1 − null_rate),
 
   `null_rate` from test points, each against the training set and the other
-  test points. A generator that was fitted, and copies nothing, is a little
-  nearer to its training set too: small p at r near 1 alone is that.
+  test points. Its interval does not know that r was chosen.
 
   Args:
     train: [l, …].
@@ -152,7 +157,9 @@ def copying_test(
   sample_ratio = _ratio(d_train, d_test)
   at_least = lambda values: (values[:, None] >= levels).mean(axis=0)
   rate, null_rate = at_least(sample_ratio), at_least(null_ratio)
-  best = int(np.argmax(z))
+  # Where samples merely lean towards train, no share of copies is told.
+  is_near_copy = levels >= min(_NEAR_COPY, levels[-1])
+  best = int(np.argmax(np.where(is_near_copy, z, -np.inf)))
   share, interval = _share(
     rate[best], null_rate[best], nulls[:, best].std(), len(generated)
   )

@@ -25,6 +25,10 @@ __all__ = [
 Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
+# Of subsets, to compare sets of unequal size.
+_DRAWS = 20
+
+
 class PrecisionRecall(NamedTuple):
   """How generated samples and real points lie in each other's balls.
 
@@ -45,19 +49,25 @@ class PrecisionRecall(NamedTuple):
 class CoverageTest(NamedTuple):
   """Fidelity and diversity of samples beside those of test points.
 
-  Each is an exchange test with training points as the real ones: `value` is
-  that of the generated samples, `null_mean` what as many samples would have if
-  they were distributed as the test points.
+  Each is an exchange test with training points as the real ones. Its
+  `null_mean` is of a mixture of samples and test points; what test points alone
+  have is beside it.
 
   Attributes:
     precision: share of samples in some training point's ball. One-sided p,
       small = samples lie off the data.
     coverage: share of training points' balls that hold a sample. One-sided p,
       small = parts of the data are missing among the samples.
+    test_precision: share of test points in some training point's ball.
+    equal_coverage: coverage by as many samples as the smaller set has.
+    test_coverage: coverage by as many test points.
   """
 
   precision: stats.ExchangeTest
   coverage: stats.ExchangeTest
+  test_precision: float
+  equal_coverage: float
+  test_coverage: float
 
 
 def precision_recall(
@@ -162,7 +172,7 @@ def coverage_test(
     seed: of the exchanges.
 
   Returns:
-    CoverageTest(precision, coverage).
+    CoverageTest.
 
   Raises:
     ValueError: as `precision_recall`.
@@ -210,4 +220,17 @@ def coverage_test(
     seed=seed,
     alternative='less',
   )
-  return CoverageTest(test_of(precision), test_of(coverage))
+  rng = np.random.default_rng(seed)
+  size = min(map(len, index))
+
+  def equal_coverage(of):
+    draws = [rng.choice(of, size, replace=False) for _ in range(_DRAWS)]
+    return float(np.mean([coverage(None, chosen) for chosen in draws]))
+
+  return CoverageTest(
+    test_of(precision),
+    test_of(coverage),
+    test_precision=float(is_precise[index[0]].mean()),
+    equal_coverage=equal_coverage(index[1]),
+    test_coverage=equal_coverage(index[0]),
+  )

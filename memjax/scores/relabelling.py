@@ -76,7 +76,7 @@ def relabelled_excess(
   """Flagged less swapped shares, train and test points relabelled at random.
 
   A sample of whose listed neighbours none bears a label counts as if it raised
-  the excess, which can only raise p.
+  the excess: conservative for the excess itself.
 
   Args:
     near: from `pooled_neighbors`.

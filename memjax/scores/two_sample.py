@@ -59,21 +59,28 @@ def neighbor_mixing_test(
     has the share of both sets together.
   """
   test, generated = sample_sets(metric, test=test, generated=generated)
-  pooled = np.concatenate([test, generated])
-  k = validate.integer('k', k, 1, len(pooled) - 1)
-  near = exact_neighbors(pooled, pooled, metric=metric, k=k, exclude_self=True)
+  # In random order: a search breaks ties by place, and must not by label.
+  seed = validate.integer('seed', seed, 0)
+  size = len(test) + len(generated)
+  order = np.random.default_rng([seed, 1]).permutation(size)
+  k = validate.integer('k', k, 1, size - 1)
+  points = np.concatenate([test, generated])[order]
+  near = exact_neighbors(points, points, metric=metric, k=k, exclude_self=True)
+  place = np.argsort(order)
+  neighbors = order[near.index[place]]
 
   def distance_from_mixing(test, generated):
-    is_generated = np.zeros(len(pooled), bool)
+    is_generated = np.zeros(size, bool)
     is_generated[generated] = True
-    is_same = (is_generated[near.index] == is_generated[:, None]).mean(axis=1)
-    expected = lambda rows: (len(rows) - 1) / (len(pooled) - 1)
+    same = is_generated[neighbors] == is_generated[:, None]
+    is_same = same.mean(axis=1)
+    expected = lambda rows: (len(rows) - 1) / (size - 1)
     apart = [abs(is_same[r].mean() - expected(r)) for r in (test, generated)]
     return sum(apart) / 2
 
   return stats.exchange_test(
     distance_from_mixing,
-    *np.split(np.arange(len(pooled)), [len(test)]),
+    *np.split(np.arange(size), [len(test)]),
     num_permutations=num_permutations,
     seed=seed,
     alternative='greater',

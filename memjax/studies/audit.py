@@ -12,7 +12,12 @@ from memjax import workdir as run_folder
 from memjax.analysis import report, sample_report
 from memjax.analysis.memorization import analyze
 from memjax.analysis.samples import analyze_samples
-from memjax.data.samples import check_scales, common_labels, load_samples
+from memjax.data.samples import (
+  check_scales,
+  check_shapes,
+  common_labels,
+  load_samples,
+)
 from memjax.data.user_data import read_npy
 from memjax.distances import sample_sets
 from memjax.neighbors import METRICS
@@ -71,15 +76,18 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   train, test, generated = sets.values()
   values = (train.values, test.values, generated.values)
   # All checks come before anything is written or computed for long.
+  check_shapes(**{n: part.values for n, part in sets.items()})
   sample_sets(config.metric, **{n: part.values for n, part in sets.items()})
   check_scales(**{n: part.values for n, part in sets.items()})
   given = [part.labels for part in sets.values() if part.labels is not None]
   common = common_labels(train, test, generated)
   labels = None if common is None else (common[0], common[1], common[2])
+  warnings = []
   if given and labels is None:
-    logging.warning(
+    warnings.append(
       'Not all of train, test and generated have labels: classes are left out.'
     )
+    logging.warning('%s', warnings[0])
   data = run_folder.fingerprint((*values, *given))
   # Nothing is kept that took time to compute: an audit may be repeated on
   # other files.
@@ -95,6 +103,7 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
     num_permutations=config.num_permutations,
     seed=config.seed,
   )
+  analysis = analysis._replace(warnings=(*analysis.warnings, *warnings))
   verdict = sample_report.write_samples(
     workdir,
     sample_report.Audit(

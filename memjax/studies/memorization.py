@@ -145,6 +145,11 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   )
   if not score_epochs:
     raise ValueError('config.score.epochs=(): expected one epoch or more.')
+  if tracked_epochs and tracked_epochs[-1] > score_epochs[-1]:
+    raise ValueError(
+      f'config.score.tracked_epochs has {tracked_epochs[-1]}: expected epochs '
+      f'up to the last of config.score.epochs, {score_epochs[-1]}.'
+    )
   validate.real('config.train.learning_rate', train.learning_rate, 0.0, 1e3)
   validate.one_of('config.transform', config.transform, _TRANSFORMS)
   validate.one_of('config.train.flip', train.flip, _FLIPS)
@@ -159,7 +164,9 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     epochs=epochs,
     batch_size=check('config.train.batch_size', train.batch_size, 1),
     score_epochs=score_epochs,
-    scoring=_make_scoring(score, model, width, len(dataset.ids)),
+    scoring=_make_scoring(
+      score, model, min(width, num_models), len(dataset.ids)
+    ),
     redraw=score.redraw,
     models_at_once=min(width, num_models),
     lift=how,
@@ -221,9 +228,9 @@ def _make_scoring(
   )
   # The Laplace proposal decodes once for each latent dimension as well, the
   # variational one for each of four draws at a time.
-  curvature = {'encoder': 0, 'laplace': 1, 'variational': 4}
+  jacobians = {'encoder': 0, 'laplace': 1, 'variational': 4}
   decodes = lambda name, samples: max(
-    samples, curvature[name] * model.latent_dim
+    samples, jacobians[name] * model.latent_dim
   )
   chosen = check('config.score.items_at_once', score.items_at_once, 0)
   automatic = at_once(max(decodes(score.proposal, num_samples), encoder))
@@ -363,9 +370,23 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     num_permutations=config.score.num_permutations,
     seed=config.seed,
     groups=groups,
-    encoder_log_px=last.get('encoder_log_px'),
+    encoder_log_px=_finite_or_none(last.get('encoder_log_px')),
   )
   report.write(workdir, study, analysis)
+
+
+def _finite_or_none(encoder_log_px: np.ndarray | None) -> np.ndarray | None:
+  """A comparison is dropped, and said to be, rather than fail a whole study."""
+  if encoder_log_px is None or np.isfinite(encoder_log_px).all():
+    return encoder_log_px
+  model, item = np.argwhere(~np.isfinite(encoder_log_px))[0]
+  logging.warning(
+    "By the encoder's proposal, log p of item %d under model %d is not finite: "
+    'the report does not compare the estimators.',
+    item,
+    model,
+  )
+  return None
 
 
 def _describe(grid, divergences) -> list[dict[str, Any]]:

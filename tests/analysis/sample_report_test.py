@@ -86,8 +86,8 @@ def test_files_exist(of_vectors):
     'arrays/samples.npz',
     'figures/how_much_nearer_to_train_than_to_test.png',
     'figures/distance_to_the_training_set.png',
-    'figures/which_cells_copy.png',
-    'figures/which_classes_copy.png',
+    'figures/where_samples_are_nearer_to_train_than_test_points_are.png',
+    'figures/which_classes_are_nearer_to_train_than_test_points_are.png',
   }
 
 
@@ -163,7 +163,8 @@ def test_the_page_says_the_verdict_and_stands_alone(of_vectors):
   assert not re.search(r'url\((?!["\']?data:)', page)
   assert page.count('data:image/png') == 4
   for title in ('Four questions', 'The most suspicious samples',
-                'Which cells copy', 'Which classes copy', 'All numbers',
+                'Where samples are nearer', 'Which classes are nearer',
+                'All numbers',
                 'What these numbers mean', 'Settings'):  # fmt: skip
     assert title in page
   assert '99 times' in page

@@ -30,8 +30,15 @@ def change(analysis, **parts):
   for name, fields in parts.items():
     if name in ('precision', 'coverage'):
       test = getattr(analysis.coverage, name)._replace(**fields)
+      beside = {name: test}
+      # What test points alone have is told beside the samples' value.
+      if name == 'precision':
+        beside['test_precision'] = test.null_mean
+      else:
+        beside['equal_coverage'] = test.value
+        beside['test_coverage'] = test.null_mean
       analysis = analysis._replace(
-        coverage=analysis.coverage._replace(**{name: test})
+        coverage=analysis.coverage._replace(**beside)
       )
     elif isinstance(fields, dict):
       part = getattr(analysis, name)._replace(**fields)
@@ -75,7 +82,7 @@ def test_what_counts_as_copying(honest, fields, kind, phrase):
 @pytest.mark.parametrize(
   ('detectable', 'phrase'),
   [
-    (0.02, 'with 90 % probability if they were 2.0 % of the samples'),
+    (0.02, 'in 9 of 10 trials, if they were 2.0 % of the samples'),
     (0.001, 'if they were 0.10 % of the samples'),
     (np.inf, 'But even 20 % of exact copies would hardly have been found'),
   ],
@@ -149,15 +156,15 @@ def test_six_tests_share_one_level(honest, parts):
 
 
 def test_doubtful_test_points_make_copying_invalid(honest):
-  unlike = {'reference': {'p_value': 0.01, 'value': 0.1}}
+  unlike = {'reference': {'p_value': 0.001, 'value': 0.1}}
   for fields in (copying(0.01), copying(0.5, 0.01)):
     verdict = judge_samples(change(honest, copying=fields, **unlike))
     assert verdict.kind == 'not_valid'
-    assert 'No verdict on copying' in verdict.headline
+    assert 'No verdict: the test points differ' in verdict.headline
   verdict = judge_samples(change(honest, **unlike))
-  assert verdict.kind == 'no_copying'
+  assert verdict.kind == 'not_valid'
   assert 'every comparison with test points is doubtful' in verdict.caveats[0]
-  small = {'reference': {'p_value': 0.01, 'value': 0.01}}
+  small = {'reference': {'p_value': 0.001, 'value': 0.01}}
   verdict = judge_samples(change(honest, copying=copying(0.01), **small))
   assert verdict.kind == 'copies'
 
@@ -184,12 +191,10 @@ def test_samples_that_stand_out_are_told_though_the_test_finds_nothing(honest):
   stand_out = {'q_value': q_value, 'nearest_train': nearest}
   verdict = judge_samples(change(honest, copying=stand_out))
   assert verdict.kind == 'leans'
-  assert 'Possibly it copies a few training points: 30 samples' in (
-    verdict.headline
-  )
+  assert 'Possibly it copies: 30 samples' in (verdict.headline)
   assert 'so near to 2 training points' in verdict.headline
   found = judge_samples(change(honest, copying={**stand_out, **copying(0.01)}))
-  assert 'few training points' not in found.headline
+  assert 'samples are so near' not in found.headline
 
 
 def test_repeats_like_those_of_the_training_set_are_no_caveat(honest):

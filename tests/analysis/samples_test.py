@@ -94,7 +94,7 @@ def audit(name):
   [
     ('honest', 'no_copying',
      ('No copying found. No other difference from the data was found.',
-      'would have been found with 90 % probability')),
+      'would have been found, in 9 of 10 trials')),
     ('copier 1 %', 'no_copying', ('No copying found.',)),
     ('copier 5 %', 'copies', ('It copies: about', '95 % interval')),
     ('copier 5 % noisy', 'copies', ('It copies: about', 'stand out')),
@@ -105,7 +105,7 @@ def audit(name):
      ('Too little diversity: samples leave', 'of the data uncovered')),
     ('noisy', 'differs', ('Samples lie off the data (noise',)),
     ('shifted test', 'not_valid',
-     ('No verdict on copying: the test points differ from the training',)),
+     ('No verdict: the test points differ from the training',)),
   ],
 )  # fmt: skip
 def test_known_generators_are_told_apart_in_words(name, kind, phrases):
@@ -164,7 +164,7 @@ def test_what_weakens_the_answer_is_said(name, phrase):
 def test_copies_of_few_points_are_weak_evidence():
   verdict = audit('few points copied')[1]
   assert verdict.kind == 'leans'
-  assert 'Possibly it copies a few training points' in verdict.headline
+  assert 'Possibly it copies: ' in verdict.headline
 
 
 def test_an_honest_generator_has_no_caveat():
@@ -217,12 +217,11 @@ def test_numbers_of_one_audit_equal_their_definitions():
   ).min(axis=1)
   nearer = near(samples)[:, None] < near(others)[None]
   np.testing.assert_allclose(analysis.nearness.to_held_out, nearer.mean())
-  np.testing.assert_allclose(
-    analysis.nearness.p_wide,
-    scipy.stats.mannwhitneyu(
-      near(samples), near(others), alternative='greater'
-    ).pvalue,
+  ranks = scipy.stats.mannwhitneyu(
+    near(samples), near(others), alternative='greater'
   )
+  assert ranks.pvalue < 1e-10
+  assert analysis.nearness.p_wide == 1 / (1 + PERMUTATIONS)
   assert analysis.repeats == (0, 0)
   assert analysis.overlap == 0
 

@@ -7,6 +7,7 @@ from PIL import Image
 from memjax.data.samples import (
   as_images,
   check_scales,
+  check_shapes,
   common_labels,
   load_samples,
 )
@@ -310,3 +311,15 @@ def test_class_folders_are_matched_by_their_names(tmp_path):
   with pytest.raises(ValueError, match='names of folders, of others numbers'):
     common_labels(flat, generated)
   assert common_labels(train, generated._replace(labels=None)) is None
+
+
+def test_layouts_and_ranges_that_differ_are_named():
+  last, first = np.zeros((3, 8, 8, 3)), np.zeros((3, 3, 8, 8))
+  with pytest.raises(ValueError, match=r'generated .*\(3, 8, 8\).*train'):
+    check_shapes(train=last, generated=first)
+  check_shapes(train=np.zeros((3, 8, 8)), generated=np.zeros((2, 8, 8, 1)))
+  unit = np.random.default_rng(0).uniform(size=(4, 8, 8))
+  with pytest.raises(ValueError, match='train has no negative value and gen'):
+    check_scales(train=unit, generated=2 * unit - 1)
+  with pytest.raises(ValueError, match='generated holds 1e.31'):
+    check_scales(train=unit, generated=1e31 * unit.round())

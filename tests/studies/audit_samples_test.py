@@ -149,7 +149,10 @@ def test_folders_of_images(tmp_path):
     ({'train': ''}, "config.train=''"),
     ({'generated': ''}, "config.generated=''"),
     ({'generated': 'absent.npy'}, 'generated='),
-    ({'generated': 'wide.npy'}, 'generated has 3 features and train 2'),
+    (
+      {'generated': 'wide.npy'},
+      'generated holds samples of shape (3,) and train of shape (2,)',
+    ),
     ({'test': 'nan.npy'}, 'test[3, 1]=nan: expected finite'),
     ({'train': 'bytes.npy'}, 'has values'),
     ({'train': 'zero.npy', 'metric': 'cosine'}, 'train[5] is a zero vector'),
