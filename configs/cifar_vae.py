@@ -9,8 +9,9 @@ estimated by the Laplace proposal, and at the last epoch by the paper's as well,
 N = 128, which is hundreds of nats low here.
 
 Cost (computed from measured rates on 2 CPU cores, not run): 4.5e8 training
-images at 1,300 a second, 96 hours; 1e7 log-probabilities at 64 ms, 180 hours,
-and five times that for those that are estimated anew: for an accelerator.
+images at 1,300 a second, 96 hours; 1e7 log-probabilities at 64 ms, 180 hours;
+half of them anew at 283 ms, 360 hours, and by the encoder, 30 hours: for an
+accelerator.
 
 Expected, by the published estimator: scores from about −180 to 900, median 97.
 

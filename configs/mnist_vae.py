@@ -8,7 +8,8 @@ estimated by the Laplace proposal, and at the last epoch by the paper's as well,
 N = 256.
 
 Cost (computed from measured rates on 2 CPU cores, not run): 5.4e8 training
-images at 9,700 a second, 15 hours; 1.2e8 log-probabilities at 1.6 ms, 55 hours.
+images at 9,700 a second, 15 hours; 1.2e8 log-probabilities at 1.6 ms, 55 hours;
+at the last epoch 6e6 by the encoder, 5 hours, and half of them anew, 6 hours.
 
 Expected, by the published estimator: median 4.4 nats and maxima near 200 at
 η = 1e-3; 3.5 and 80 at 1e-4. `experiments/README.md` has ours.

@@ -193,7 +193,7 @@ def make_sections(study: Study, analysis: Analysis) -> list[page.Section]:
   if study.labels is not None and len(np.unique(study.labels)) > 1:
     sections.append(_class_section(study, analysis))
   if len(analysis.epochs) > 1:
-    sections.append(_epoch_section(analysis))
+    sections.append(_epoch_section(study, analysis))
   if study.losses is not None:
     train, held_out = study.losses['train_loss'], study.losses['held_out_loss']
     sections.append(
@@ -264,11 +264,16 @@ def _class_section(study: Study, analysis: Analysis) -> page.Section:
   )
 
 
-def _epoch_section(analysis: Analysis) -> page.Section:
+def _epoch_section(study: Study, analysis: Analysis) -> page.Section:
   tracked = int(np.isfinite(analysis.score_by_epoch).all(axis=0).sum())
   some = ''
   if tracked < analysis.is_scored.sum():
     some = f' Of {tracked:,} items that were followed over training.'
+  if study.estimates is not None and study.estimates['round'].any():
+    some += (
+      ' At the last epoch estimates that were not reliable were made anew: a '
+      'small step there may be the estimator’s.'
+    )
   return page.Section(
     'Scores over training',
     figure=figures.score_quantiles_over_epochs(
