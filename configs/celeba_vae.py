@@ -64,7 +64,7 @@ def get_config(variant=''):
 
   config.score = config_dict.ConfigDict()
   config.score.epochs = (25, 50)
-  # Of the items, num_tracked are scored at these epochs too.
+  # Of the items, num_tracked are scored at these earlier epochs too.
   config.score.tracked_epochs = ()
   config.score.num_tracked = 6000
   # 'encoder' is the published way; 'laplace' and 'variational' come closer.

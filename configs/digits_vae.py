@@ -65,7 +65,7 @@ def get_config(variant=''):
   config.score = config_dict.ConfigDict()
   # After which epochs all items are scored; the last one decides.
   config.score.epochs = (80,)
-  # Of the items, num_tracked are scored at these epochs too.
+  # Of the items, num_tracked are scored at these earlier epochs too.
   config.score.tracked_epochs = (20, 40, 60)
   config.score.num_tracked = 500
   # 'encoder' is the published way; 'laplace' and 'variational' come closer.

@@ -54,7 +54,7 @@ def get_config(variant=''):
 
   config.score = config_dict.ConfigDict()
   config.score.epochs = tuple(range(5, 101, 5))
-  # Of the items, num_tracked are scored at these epochs too.
+  # Of the items, num_tracked are scored at these earlier epochs too.
   config.score.tracked_epochs = ()
   config.score.num_tracked = 6000
   # 'encoder' is the published way; 'laplace' and 'variational' come closer.

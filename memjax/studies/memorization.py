@@ -140,16 +140,8 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
   check = validate.integer
   epochs = check('config.train.epochs', train.epochs, 1)
   score_epochs = _epochs('config.score.epochs', score.epochs, epochs)
-  tracked_epochs = _epochs(
-    'config.score.tracked_epochs', score.tracked_epochs, epochs
-  )
   if not score_epochs:
     raise ValueError('config.score.epochs=(): expected one epoch or more.')
-  if tracked_epochs and tracked_epochs[-1] > score_epochs[-1]:
-    raise ValueError(
-      f'config.score.tracked_epochs has {tracked_epochs[-1]}: expected epochs '
-      f'up to the last of config.score.epochs, {score_epochs[-1]}.'
-    )
   validate.real('config.train.learning_rate', train.learning_rate, 0.0, 1e3)
   validate.one_of('config.transform', config.transform, _TRANSFORMS)
   validate.one_of('config.train.flip', train.flip, _FLIPS)
@@ -178,7 +170,7 @@ def _make_options(config, model, dataset: Dataset) -> LoopOptions:
     precision=validate.one_of(
       'config.train.precision', train.precision, _PRECISIONS
     ),
-    tracked_epochs=tuple(e for e in tracked_epochs if e not in score_epochs),
+    tracked_epochs=_tracked_epochs(score),
     tracked=_tracked(config.seed, len(dataset.ids), num_tracked),
   )
 
@@ -187,6 +179,20 @@ def _epochs(name: str, values, last: int) -> tuple[int, ...]:
   """Epochs in order, each once."""
   return tuple(
     sorted({validate.integer(name, epoch, 1, last) for epoch in values})
+  )
+
+
+def _tracked_epochs(score: ConfigDict) -> tuple[int, ...]:
+  """Tracked epochs before the last scored one, of which the verdict is.
+
+  Later ones are left out, so that a config can be cut short by its number of
+  epochs and its scored epochs alone.
+  """
+  tracked = _epochs('config.score.tracked_epochs', score.tracked_epochs, 2**31)
+  return tuple(
+    epoch
+    for epoch in tracked
+    if epoch < max(score.epochs) and epoch not in score.epochs
   )
 
 
@@ -332,7 +338,8 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
   excluded = [d.model for d in divergences if d.is_excluded]
   kept = np.setdiff1d(np.arange(len(grid.repeat)), excluded)
   arrays: dict[int, dict[str, np.ndarray]] = {}
-  for epoch in sorted({*config.score.epochs, *config.score.tracked_epochs}):
+  tracked_epochs = _tracked_epochs(config.score)
+  for epoch in sorted({*config.score.epochs, *tracked_epochs}):
     with np.load(workdir / 'arrays' / f'log_px_epoch_{epoch:04d}.npz') as saved:
       arrays[epoch] = {name: saved[name][kept] for name in saved.files}
   last = arrays[max(config.score.epochs)]
