@@ -106,7 +106,7 @@ class Checkpoints:
   def _load(self, step: int, like: Any) -> Checkpoint:
     abstract = jax.tree.map(_abstract, like)
     stored = self._checkpointer.metadata(step)
-    _check_shapes(stored.metadata, abstract)
+    _check_shapes(stored.metadata, jax.eval_shape(_plain, abstract))
     state = self._checkpointer.load(step, abstract)
     metadata = stored.custom_metadata
     if not isinstance(metadata, dict):
@@ -166,11 +166,21 @@ def _key_name(key: Any) -> Any:
 def _digest(state: Any) -> str:
   """SHA-256 of all arrays, in the tree's order."""
   digest = hashlib.sha256()
-  for leaf in jax.tree.leaves(state):
+  for leaf in jax.tree.leaves(_plain(state)):
     array = np.asarray(leaf)
     digest.update(f'{array.dtype}{array.shape}'.encode())
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
+
+
+def _plain(tree: Any) -> Any:
+  """The tree with typed random keys as the numbers that they are."""
+
+  def plain(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+  return jax.tree.map(plain, tree)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Progress lines with a rate and an estimate of the time left."""
 
 import time
+from collections.abc import Mapping
 
 from absl import logging
 
@@ -20,13 +21,20 @@ class Progress:
       'score' counts log-probabilities.
     passes_per_score: decoder passes for one log-probability.
     every: seconds between lines.
+    names: what the line calls a unit, by kind.
   """
 
   def __init__(
-    self, total: dict[str, int], passes_per_score: int, every: float = 5.0
+    self,
+    total: dict[str, int],
+    passes_per_score: int = 1,
+    every: float = 5.0,
+    names: Mapping[str, str] = _NAMES,
   ):
     self._left = dict(total)
-    self._passes = {**_PASSES, 'score': float(passes_per_score)}
+    self._names = names
+    self._passes = dict.fromkeys(total, 1.0) | _PASSES
+    self._passes['score'] = float(passes_per_score)
     self._done = dict.fromkeys(total, 0)
     self._seconds = dict.fromkeys(total, 0.0)
     self._compiled: set[str] = set()
@@ -55,7 +63,7 @@ class Progress:
       '%s   %s %s/s   ETA %s',
       where,
       _short(self._done[kind] / max(self._seconds[kind], 1e-9)),
-      _NAMES[kind],
+      self._names[kind],
       _clock(self.eta()),
     )
 
