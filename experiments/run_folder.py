@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from absl import logging
 
+from memjax import files, workdir
 from memjax.analysis import page
 from memjax.analysis.drawing import Figure
 from memjax.data import transforms
@@ -21,7 +22,6 @@ from memjax.data.sources import load_dataset
 from memjax.models import vae
 from memjax.training.loop import load_variables
 from memjax.training.metrics_writer import read_metrics
-from memjax.workdir import write_json
 
 
 class Run(NamedTuple):
@@ -103,6 +103,36 @@ def load_items(run: Run, split: str = '') -> Dataset:
   return Dataset(*(None if part is None else part[keep] for part in items))
 
 
+def save_items(path: pathlib.Path, run: Run, items: Dataset) -> None:
+  """Writes items as an .npz data set, the study's test split beside them.
+
+  Images are as the model saw them: pass `--config.data.pad=0`.
+  """
+  test = load_items(run, run.config['full']['test_split'])
+  is_test = np.arange(len(items.ids) + len(test.ids)) >= len(items.ids)
+  # Ids of the test set begin behind all others: they only tell items apart.
+  ids = items.ids.max() + 1 + np.arange(len(test.ids))
+  both = {
+    'images': np.concatenate([items.images, test.images]),
+    'labels': np.concatenate([items.labels, test.labels]),
+    'ids': np.concatenate([items.ids, ids]),
+    'is_test': is_test,
+  }
+  if items.groups is not None:
+    last = items.groups.max() + 1
+    alone = last + np.arange(len(test.ids))
+    both['groups'] = np.concatenate([items.groups, alone])
+  files.save_arrays(path, **both)
+
+
+def flags_for(data: pathlib.Path) -> str:
+  """What to add to a study's command to repeat it on saved items."""
+  return (
+    f'--config.data.source=npz:{data} --config.data.pad=0 '
+    '--config.data.num_items=0'
+  )
+
+
 def draw_samples(run: Run, image_shape, count: int) -> np.ndarray:
   """Decoder means of the model of all items, [count, h, w, c] in [0, 1]."""
   _there(run.folder / 'full/checkpoints')
@@ -137,7 +167,7 @@ def keep(
     (root / f'{name}.png').write_bytes(page.png(figure))
   path = root / 'numbers.json'
   old = json.loads(path.read_text()) if path.exists() else {}
-  write_json(path, {**old, script: dict(numbers)})
+  workdir.write_json(path, {**old, script: dict(numbers)})
   for name, found in json.loads(path.read_text())[script].items():
     print(json.dumps({'figure': name, **found}, ensure_ascii=False))
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -279,3 +280,94 @@ def test_models_and_items_that_are_out_stay_out(script, run):
 def test_a_folder_that_is_no_study_is_named(script, tmp_path):
   with pytest.raises(SystemExit, match='config.json is missing'):
     script('score_figures').main(str(tmp_path), str(tmp_path))
+
+
+def repeated(folder, name, change):
+  """The same study with other scores and, where asked, fewer items."""
+  other = folder.parent / name
+  shutil.copytree(folder, other)
+  path = other / 'arrays/scores.npz'
+  with np.load(path) as saved:
+    arrays = dict(saved)
+  np.savez(path, **change(arrays))
+  return other
+
+
+def test_pruning_drops_the_highest_and_compares_the_rest(
+  script, run, tmp_path, capsys
+):
+  folder, _, _ = run
+  pruning, out = script('pruning'), tmp_path / 'out'
+  pruning.prepare(str(folder), 0.1, str(out))
+  printed = capsys.readouterr().out
+  assert f'--config.data.source=npz:{out}/pruned.npz' in printed
+  with np.load(folder / 'arrays/scores.npz') as saved:
+    score = saved['score']
+  highest = set(np.argsort(score)[-6:].tolist())
+  with np.load(out / 'pruned.npz') as saved:
+    is_test = saved['is_test']
+    assert is_test.sum() == 20
+    left = set(saved['ids'][~is_test].tolist())
+    images = saved['images'][~is_test]
+  assert left == set(range(N)) - highest
+  with np.load(tmp_path / 'tiny.npz') as saved:
+    np.testing.assert_array_equal(images, saved['images'][sorted(left)])
+  with np.load(out / 'control.npz') as saved:
+    random = set(range(N)) - set(saved['ids'][~saved['is_test']].tolist())
+  assert len(random) == 6
+  assert random != highest
+  # Scores one higher, held-out log-probabilities half a nat lower.
+  change = lambda arrays: {
+    **arrays,
+    'score': arrays['score'] + 1.0,
+    'log_px_out': arrays['log_px_out'] - 0.5,
+  }
+  other = str(repeated(folder, 'other', change))
+  pruning.main(str(folder), other, str(folder), str(out))
+  found = numbers_of(out, 'pruning')
+  assert found['pruned']['score_change']['estimate'] == pytest.approx(1.0)
+  drop = found['pruned']['held_out_log_px_change']
+  assert drop['low'] == pytest.approx(-0.5)
+  assert found['control']['score_change']['high'] == 0.0
+  assert found['control']['rank_correlation'] == pytest.approx(1.0)
+  assert (out / 'pruning_pruned.png').read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.5, -1.0])
+def test_pruning_refuses_a_share_that_is_none(script, share):
+  with pytest.raises(SystemExit, match=r'expected a number in \(0, 0.5\)'):
+    script('pruning').keep_but(np.arange(9.0), share, 0)
+
+
+def test_groups_of_near_duplicates_are_compared_apart(
+  script, run, tmp_path, capsys
+):
+  folder, _, _ = run
+  with np.load(tmp_path / 'tiny.npz') as saved:
+    arrays = dict(saved)
+  arrays['images'][7] = arrays['images'][3]  # twins
+  np.savez(tmp_path / 'tiny.npz', **arrays)
+  module, out = script('duplicate_groups'), tmp_path / 'out'
+  module.prepare(str(folder), str(out))
+  assert '--config.folds.use_groups=True' in capsys.readouterr().out
+  found = numbers_of(out, 'duplicate_groups')['near_duplicates']
+  assert (found['num_groups'], found['num_items_in_groups']) == (1, 2)
+  grouped = repeated(
+    folder,
+    'grouped',
+    lambda arrays: {
+      **arrays,
+      'score': arrays['score'] + 3.0 * np.isin(arrays['ids'], (3, 7)),
+    },
+  )
+  with pytest.raises(SystemExit, match='use_groups=True'):
+    module.main(str(folder), str(grouped), str(out))
+  config = json.loads((grouped / 'config.json').read_text())
+  config['config']['folds']['use_groups'] = True
+  config['config']['data']['source'] = f'npz:{out}/grouped.npz'
+  (grouped / 'config.json').write_text(json.dumps(config))
+  module.main(str(folder), str(grouped), str(out))
+  found = numbers_of(out, 'duplicate_groups')
+  change = found['with_a_near_duplicate']['score_change']
+  assert change['estimate'] == pytest.approx(3.0)
+  assert found['without']['score_change']['high'] == 0.0

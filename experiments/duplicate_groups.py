@@ -1,0 +1,77 @@
+"""Does a near-duplicate left in training hide memorization?
+
+  python experiments/duplicate_groups.py --run=FOLDER --out=FOLDER
+
+writes `grouped.npz`, the items of a study with their groups of near-duplicates,
+and prints what to add to the study's command to repeat it with folds that keep
+each group together. Then, with `--grouped=FOLDER` of that repetition, compares
+the scores of the items that have a near-duplicate, and of those that have none.
+The reader should see: scores of near-duplicates rise when their twins are held
+out with them, and others stay.
+"""
+
+import pathlib
+
+import compare_runs
+import numpy as np
+import run_folder
+from absl import app, flags
+
+from memjax.duplicates import duplicate_threshold, near_duplicates
+
+
+def prepare(run: str, out: str) -> None:
+  """Writes the items with groups, the test set beside them."""
+  study = run_folder.read_run(run)
+  items = run_folder.load_items(study)
+  flat = items.images.reshape(len(items.ids), -1) / np.float32(255)
+  threshold = duplicate_threshold(flat)
+  groups = near_duplicates(flat, threshold=threshold)
+  sizes = np.bincount(groups)
+  path = pathlib.Path(out) / 'grouped.npz'
+  run_folder.save_items(path, study, items._replace(groups=groups))
+  run_folder.keep(
+    out,
+    'duplicate_groups',
+    {},
+    {
+      'near_duplicates': {
+        'threshold': threshold,
+        'num_groups': int((sizes > 1).sum()),
+        'num_items_in_groups': int(sizes[sizes > 1].sum()),
+        'largest': int(sizes.max()),
+      }
+    },
+  )
+  print(run_folder.flags_for(path), '--config.folds.use_groups=True')
+
+
+def main(run: str, grouped: str, out: str) -> None:
+  """Compares the study with its repetition in groups."""
+  before, after = map(run_folder.read_run, (run, grouped))
+  if after.groups is None:
+    raise SystemExit(f'{grouped}: expected a study with folds.use_groups=True.')
+  pairs = compare_runs.common(before, after)
+  has_twins = np.bincount(after.groups)[after.groups] > 1
+  has_twin = np.isin(pairs['ids'], after.scores['ids'][has_twins])
+  found = {
+    'with_a_near_duplicate': compare_runs.measure(pairs, has_twin),
+    'without': compare_runs.measure(pairs, ~has_twin),
+  }
+  title = 'Scores when near-duplicates are held out together'
+  kind = 'items with a near-duplicate'
+  picture = compare_runs.draw(pairs, has_twin, title, kind)
+  run_folder.keep(out, 'duplicate_groups', {'duplicate_groups': picture}, found)
+
+
+if __name__ == '__main__':
+  _RUN = flags.DEFINE_string('run', None, 'A study.', required=True)
+  _GROUPED = flags.DEFINE_string('grouped', '', 'Its repetition in groups.')
+  _OUT = flags.DEFINE_string('out', None, 'For results.', required=True)
+  app.run(
+    lambda _: (
+      main(_RUN.value, _GROUPED.value, _OUT.value)
+      if _GROUPED.value
+      else prepare(_RUN.value, _OUT.value)
+    )
+  )
