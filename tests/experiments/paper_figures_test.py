@@ -371,3 +371,31 @@ def test_groups_of_near_duplicates_are_compared_apart(
   change = found['with_a_near_duplicate']['score_change']
   assert change['estimate'] == pytest.approx(3.0)
   assert found['without']['score_change']['high'] == 0.0
+
+
+def test_claims_split_the_published_median(script, run, tmp_path, capsys):
+  folder, log_px, held_out = run
+  script('score_figures').main(str(folder), str(tmp_path))
+  module = script('claims')
+  module.main(str(folder), str(tmp_path))
+  printed = capsys.readouterr().out
+  found = numbers_of(tmp_path, 'claims')
+  encoder = log_px[EPOCHS] - 2.0 * held_out - 1.0
+  for name, values in (('encoder', encoder), ('accurate', log_px[EPOCHS])):
+    for estimator in ('log_mean_exp', 'mean_log'):
+      score = memorization_score(values, held_out, estimator=estimator).score
+      value = found[name][estimator]['value']
+      assert value['median'] == pytest.approx(np.median(score))
+      assert value['max'] == pytest.approx(score.max())
+      assert f'{np.median(score):.2f} (' in printed
+  # The encoder's log p is 2 nats lower wherever an item was held out.
+  means = [
+    found[k]['mean_log']['value']['mean'] for k in ('encoder', 'accurate')
+  ]
+  assert means[0] - means[1] == pytest.approx(2.0)
+  split = found['split']
+  parts = split['chance'] + split['estimator'] + split['memorization']
+  assert parts == pytest.approx(split['published_median'])
+  assert split['estimator'] == pytest.approx(2.0, abs=0.5)
+  assert 'proportions by bin of log p: from ' in printed
+  assert 'run ratio_figures.py first' in printed

@@ -1,0 +1,143 @@
+"""The first paper's claims on MNIST, beside the numbers of a finished study.
+
+  python experiments/claims.py --run=FOLDER --out=FOLDER
+
+Run score_figures.py, estimator_figures.py and ratio_figures.py with the same
+folders before: it reads their numbers, adds the scores by each estimator with
+what chance alone gives, and prints the tables of experiments/README.md. The
+reader should see how much of the published score is chance, how much is the
+estimator of log p(x), and how much is memorization.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import run_folder
+from absl import app, flags
+
+from memjax.scores.memorization import memorization_score, null_scores
+
+_PERMUTATIONS = 20
+_PROPOSALS = {'encoder': 'encoder_log_px', 'accurate': 'log_px'}
+_ESTIMATORS = ('log_mean_exp', 'mean_log')
+_SUMMARIES = ('median', 'mean', 'quantile_0.95', 'max')
+
+
+def summarize(score: np.ndarray) -> np.ndarray:
+  """Median, mean, 0.95 quantile and maximum over the items, [..., 4]."""
+  parts = np.quantile(score, (0.5, 0.95), axis=-1)
+  ends = score.mean(axis=-1), parts[1], score.max(axis=-1)
+  return np.stack([parts[0], *ends], axis=-1)
+
+
+def measure(log_px: np.ndarray, study, estimator: str) -> dict[str, Any]:
+  """Summaries of a score, and their means under the permutation null."""
+  options = {**study.design, 'estimator': estimator}
+  score = memorization_score(log_px, **options).score
+  null = null_scores(
+    log_px,
+    **options,
+    groups=study.groups,
+    seed=study.config['seed'],
+    num_permutations=_PERMUTATIONS,
+  )
+  value, chance = summarize(score), summarize(null).mean(axis=0)
+  return {
+    'value': dict(zip(_SUMMARIES, value, strict=True)),
+    'chance': dict(zip(_SUMMARIES, chance, strict=True)),
+  }
+
+
+def split_median(found: dict[str, Any]) -> dict[str, float]:
+  """The published median as chance + the estimator's part + memorization.
+
+  What is left by the accurate estimator above its own chance is memorization;
+  what the encoder's adds to that is the estimator's part. Medians do not add
+  up exactly over items, so this splits the median, not a median item.
+  """
+  excess = {
+    name: found[name]['log_mean_exp']['value']['median']
+    - found[name]['log_mean_exp']['chance']['median']
+    for name in _PROPOSALS
+  }
+  return {
+    'published_median': found['encoder']['log_mean_exp']['value']['median'],
+    'chance': found['encoder']['log_mean_exp']['chance']['median'],
+    'estimator': excess['encoder'] - excess['accurate'],
+    'memorization': excess['accurate'],
+  }
+
+
+def table(found: dict[str, Any]) -> str:
+  """Scores by proposal and estimator, as Markdown; chance in brackets."""
+  lines = [
+    '| log p(x) by | score by | median | mean | 0.95 quantile | maximum |'
+  ]
+  lines.append('|---|---|---|---|---|---|')
+  for proposal in _PROPOSALS:
+    for estimator in _ESTIMATORS:
+      row = found[proposal][estimator]
+      cells = [
+        f'{row["value"][k]:.2f} ({row["chance"][k]:.2f})' for k in _SUMMARIES
+      ]
+      lines.append(f'| {proposal} | {estimator} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def say_claims(numbers: dict[str, Any]) -> str:
+  """What other scripts found, a line a claim; what is missing is named."""
+  lines = []
+  outliers = numbers.get('score_figures', {}).get('outliers')
+  if outliers:
+    for name in ('share_of_high_in_central_90_percent',
+                 'share_of_high_there_when_held_out'):  # fmt: skip
+      share = outliers[name]
+      lines.append(f'{name}: ' + _interval(share))
+    rows = zip(outliers['edges'], outliers['proportion'], strict=False)
+    bins = [f'from {edge:g}: {_interval(share)}' for edge, share in rows]
+    lines.append('proportions by bin of log p: ' + '; '.join(bins))
+  epochs = numbers.get('score_figures', {}).get('losses_and_scores')
+  if epochs:
+    lines.append(
+      f'summaries leave their null at epoch: {epochs["leaves_null"]}'
+    )
+    lines.append(f'the gap of the loss opens in epoch: {epochs["opens"]}')
+    crossing = epochs['opens_as_published']
+    lines.append(f'the curves as published cross in epoch: {crossing}')
+  ratios = numbers.get('ratio_figures', {})
+  for name, row in ratios.items():
+    found = row['rank_correlation']
+    lines.append(f'{name}, rank correlation with the score: {_interval(found)}')
+  missing = {'score_figures', 'ratio_figures', 'estimator_figures'} - {*numbers}
+  lines += [f'run {name}.py first' for name in sorted(missing)]
+  return '\n'.join(lines)
+
+
+def _interval(found: dict[str, Any]) -> str:
+  ends = [found[k] for k in ('estimate', 'low', 'high')]
+  if any(end is None for end in ends):
+    return 'none'
+  return '{:.3f} ({:.3f} to {:.3f})'.format(*ends)
+
+
+def main(run: str, out: str) -> None:
+  """Prints the tables, and keeps the numbers."""
+  study = run_folder.read_run(run)
+  epoch = int(study.scores['epochs'].max())
+  found: dict[str, Any] = {}
+  for proposal, name in _PROPOSALS.items():
+    log_px = run_folder.read_log_px(study, epoch, name)
+    found[proposal] = {e: measure(log_px, study, e) for e in _ESTIMATORS}
+  found['split'] = split_median(found)
+  run_folder.keep(out, 'claims', {}, found)
+  print(table(found))
+  path = pathlib.Path(out) / 'numbers.json'
+  print(say_claims(json.loads(path.read_text())))
+
+
+if __name__ == '__main__':
+  _RUN = flags.DEFINE_string('run', None, 'A study.', required=True)
+  _OUT = flags.DEFINE_string('out', None, 'For results.', required=True)
+  app.run(lambda _: main(_RUN.value, _OUT.value))
