@@ -1,0 +1,84 @@
+"""Every notebook in colab/: in step with its twin, stripped, and running."""
+
+import os
+import pathlib
+import re
+
+import jupytext
+import nbclient
+import nbformat
+import pytest
+
+COLAB = pathlib.Path(__file__).parents[2] / 'colab'
+TWINS = sorted(COLAB.glob('*.py'))
+
+every_notebook = pytest.mark.parametrize(
+  'twin', TWINS, ids=[twin.stem for twin in TWINS]
+)
+
+
+def read(twin):
+  return nbformat.read(twin.with_suffix('.ipynb'), as_version=4)
+
+
+def test_each_notebook_has_a_twin():
+  notebooks = {path.stem for path in COLAB.glob('*.ipynb')}
+  assert notebooks == {twin.stem for twin in TWINS}
+  assert notebooks
+
+
+@every_notebook
+def test_twins_say_the_same(twin):
+  cells = lambda notebook: [(c.cell_type, c.source) for c in notebook.cells]
+  assert cells(read(twin)) == cells(jupytext.read(twin))
+
+
+@every_notebook
+def test_outputs_are_stripped(twin):
+  for cell in read(twin).cells:
+    if cell.cell_type == 'code':
+      assert not cell.outputs
+      assert cell.execution_count is None
+
+
+@every_notebook
+def test_it_opens_with_a_badge_and_one_cell_to_install(twin):
+  cells = read(twin).cells
+  badge = f'/blob/main/colab/{twin.stem}.ipynb)'
+  assert badge in cells[0].source.splitlines()[0]
+  installs = [c for c in cells if "'pip', 'install'" in c.source]
+  assert installs == [cells[1]]
+  assert any('# @title Settings' in cell.source for cell in cells)
+
+
+@every_notebook
+def test_logic_stays_in_memjax(twin):
+  text = twin.read_text()
+  assert 'from memjax' in text
+  assert not re.search(r'^\s*(def|class) ', text, re.MULTILINE)
+
+
+@every_notebook
+def test_it_runs(twin, tmp_path, monkeypatch):
+  monkeypatch.setenv('MEMJAX_FAST', '1')
+  monkeypatch.setenv('JAX_PLATFORMS', os.environ.get('JAX_PLATFORMS', 'cpu'))
+  resources = {'metadata': {'path': str(tmp_path)}}
+  client = nbclient.NotebookClient(
+    read(twin), timeout=300, kernel_name='python3', resources=resources
+  )
+  done = client.execute()
+  kinds = [
+    output.output_type
+    for cell in done.cells
+    if cell.cell_type == 'code'
+    for output in cell.outputs
+  ]
+  assert 'error' not in kinds
+  images = [
+    output
+    for cell in done.cells
+    if cell.cell_type == 'code'
+    for output in cell.outputs
+    if 'image/png' in output.get('data', {})
+  ]
+  assert len(images) >= 2  # shown inline
