@@ -83,13 +83,12 @@ def importance_log_prob(
     key: decides the noise. The same key for two models makes their difference
       free of it (common random numbers).
     num_samples: N.
-    proposal: q.
-      'encoder': the amortized posterior, the published way. Far too low where
-        the encoder is: by hundreds of nats on convolutional VAEs.
-      'laplace': a t about the posterior's mode.
-      'variational': the same, refitted to the posterior around it; dearer, and
-        better where 'laplace' is not reliable.
-      'auto': 'laplace' where the model allows it, else 'encoder'.
+    proposal: q. 'encoder' is the amortized posterior, the published way: far
+      too low where the encoder is, by hundreds of nats on convolutional VAEs.
+      'laplace' is a t about the posterior's mode; 'variational' the same,
+      refitted to the posterior around it: dearer, and better where 'laplace' is
+      not reliable. 'auto' is 'laplace' where the model allows it, else
+      'encoder'.
     samples_at_once: how many latents are decoded together; bounds the memory
       and changes nothing else.
 
