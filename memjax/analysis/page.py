@@ -1,7 +1,8 @@
 """A self-contained HTML page: what a study found, how sure it is, and why.
 
-One file with its pictures inside, without scripts and without any address to
-load from, so that it can be mailed, archived and read in ten years. It knows
+One file with its pictures inside and without any address to load from, so that
+it can be mailed, archived and read in ten years. Only a table of items has a
+script, to sort and filter it. It knows
 nothing of the studies: `render` turns a `Page` into text, with the template
 page.html beside this file. All texts are escaped. Those marked "prose" are
 paragraphs between empty lines, lists of lines that begin with '- ', **strong
@@ -22,9 +23,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from memjax import validate
+from memjax.analysis.item_table import (
+  ItemTable,
+  policy,
+  render_items,
+  script,
+)
 
 __all__ = [
   'VERDICTS',
+  'ItemTable',
   'KeyNumber',
   'Page',
   'Picture',
@@ -90,7 +98,7 @@ class KeyNumber(NamedTuple):
 
 
 class Section(NamedTuple):
-  """A part of the page: a text, then a figure, then a table."""
+  """A part of the page: a text, a figure, a table, and items to browse."""
 
   title: str
   body: str = ''  # prose
@@ -98,6 +106,7 @@ class Section(NamedTuple):
   alt: str = ''  # what it shows, for those who cannot see it; required
   caption: str = ''  # prose: what one should see in the figure
   table: Table | None = None
+  items: ItemTable | None = None
 
 
 class Page(NamedTuple):
@@ -124,6 +133,7 @@ def render(page: Page) -> str:
   names = [_identifier(k, title) for k, title in enumerate(titles, start=1)]
   sections = zip(names, page.sections, strict=True)
   body = ''.join(_section(name, section) for name, section in sections)
+  has_items = any(section.items is not None for section in page.sections)
   template = importlib.resources.files('memjax.analysis') / 'page.html'
   return string.Template(template.read_text('utf-8')).substitute(
     title=_escape(page.title),
@@ -133,6 +143,8 @@ def render(page: Page) -> str:
     contents=_contents(names, titles),
     sections=body,
     footer=_prose(page.footer),
+    policy=f'; script-src {policy()}' if has_items else '',
+    script=f'<script>{script()}</script>\n' if has_items else '',
   )
 
 
@@ -275,6 +287,8 @@ def _section(name: str, section: Section) -> str:
     parts.append(_figure(section, section.figure))
   if section.table is not None:
     parts.append(_table(section.table, section.title))
+  if section.items is not None:
+    parts.append(render_items(section.items, section.title))
   return f"""<section id="{name}" aria-labelledby="{name}--title">
 <h2 id="{name}--title">{_escape(section.title)}</h2>
 {''.join(parts)}
