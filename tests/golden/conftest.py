@@ -1,3 +1,3 @@
-"""Keeps pytest's search for doctests away from the script that needs torch."""
+"""Keeps pytest's search for doctests away from the scripts that need torch."""
 
-collect_ignore = ['make_torch_goldens.py']
+collect_ignore = ['make_embedding_goldens.py', 'make_torch_goldens.py']

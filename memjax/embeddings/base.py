@@ -1,0 +1,96 @@
+"""The contract between an embedding and the rest of memjax.
+
+Any callable from images to features will do; an `Embedding` also has a name
+for reports, a digest for caches, and a pure function for use inside a training
+step.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Float32, Shaped, UInt8
+
+__all__ = ['GREY', 'Embedding', 'Images']
+
+# What a colour network does with grey images.
+GREY = ('refuse', 'repeat')
+
+Images = (
+  UInt8[np.ndarray | jax.Array, 'n h w c']
+  | Float32[np.ndarray | jax.Array, 'n h w c']
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedding:
+  """Images to features, with everything that the features depend on.
+
+  Attributes:
+    name: network, resize, scaling: part of the name of every number that is
+      computed from the features.
+    params: pytree of JAX arrays.
+    forward: (params, float32 images [b, h, w, c] in 0 … 255) -> [b, d]; pure.
+    digest: SHA-256 of the weights, hexadecimal; '' where there are none.
+    channels: of the images; None accepts any number.
+    image_size: (h, w) that it was trained on and needs; None accepts any.
+    is_canonical: whether this is the Inception network of FID with verified
+      weights: a Fréchet distance of its features may be called FID.
+    classifier: (kernel [d, classes], bias [classes]) of the network's last
+      layer, or None.
+  """
+
+  name: str
+  params: Any
+  forward: Callable[[Any, jax.Array], jax.Array]
+  digest: str = ''
+  channels: int | None = None
+  image_size: tuple[int, int] | None = None
+  is_canonical: bool = False
+  classifier: tuple[np.ndarray, np.ndarray] | None = None
+
+  def apply(
+    self, params: Any, images: Float[Array, 'b h w c']
+  ) -> Float[Array, 'b d']:
+    """Features of images in 0 … 255; pure: jit, differentiate and vmap it.
+
+    Products are float32 whatever the backend's default.
+    """
+    with jax.default_matmul_precision('float32'):
+      return self.forward(params, images)
+
+  @functools.cached_property
+  def compiled(self) -> Callable[[Any, Images], jax.Array]:
+    """`apply`, jitted, of uint8 images too."""
+    return jax.jit(
+      lambda params, images: self.apply(params, images.astype(np.float32))
+    )
+
+  def __call__(self, images: Images) -> Float32[np.ndarray, 'n d']:
+    """Features of one batch: uint8, or float32 in 0 … 255."""
+    return np.asarray(self.compiled(self.params, images))
+
+  @property
+  def has_logits(self) -> bool:
+    """Whether `logits` can be computed."""
+    return self.classifier is not None
+
+  def logits(
+    self, features: Shaped[np.ndarray | jax.Array, 'n d']
+  ) -> Float32[np.ndarray, 'n classes']:
+    """Class logits from features.
+
+      logits = features · kernel + bias
+
+    For the FID Inception the bias is 0: the Inception score's definition.
+
+    Raises:
+      ValueError: if the network has no classifier.
+    """
+    if self.classifier is None:
+      raise ValueError(f'embedding {self.name!r} has no classifier.')
+    kernel, bias = self.classifier
+    return np.asarray(features, np.float32) @ kernel + bias[None]

@@ -1,0 +1,81 @@
+"""Images of any stated range as pixels in 0 … 255. Nothing is guessed."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Shaped
+
+from memjax import validate
+
+__all__ = ['Array', 'ValueRange', 'to_pixels']
+
+Array = Shaped[np.ndarray | jax.Array, '...']
+ValueRange = Sequence[float | int] | None
+
+
+def to_pixels(
+  images: Array, value_range: ValueRange = None
+) -> Shaped[np.ndarray, 'n h w c']:
+  """Images as uint8, or as float32 in 0 … 255.
+
+    255 · (x − black)/(white − black)
+
+  Args:
+    images: [n, h, w, c], or grey [n, h, w].
+    value_range: (black, white); see `embed`.
+
+  Raises:
+    ValueError: floats without a range, or values outside it.
+
+  Example:
+    >>> to_pixels(np.array([[[-1.0, 0.0, 1.0]]]), (-1, 1)).ravel().tolist()
+    [0.0, 127.5, 255.0]
+  """
+  images = validate.host_array('images', images)
+  if images.dtype.kind not in 'biuf' or images.ndim not in (3, 4):
+    raise ValueError(
+      f'images has shape {images.shape} and dtype {images.dtype}: expected '
+      'numbers [n, h, w, c], or [n, h, w] if grey.'
+    )
+  if 0 in images.shape[1:]:
+    raise ValueError(f'images has shape {images.shape}: expected pixels.')
+  images = images[..., None] if images.ndim == 3 else images
+  _check_range(images, value_range)
+  if images.dtype == np.uint8 and tuple(value_range or (0, 255)) == (0, 255):
+    return images
+  low, high = value_range or (0, 255)
+  return ((images.astype(np.float64) - low) * (255 / (high - low))).astype(
+    np.float32
+  )
+
+
+def _check_range(images: np.ndarray, value_range: ValueRange) -> None:
+  """ValueError if it is not certain what is black and what is white."""
+  if not images.size:
+    return
+  low, high = float(images.min()), float(images.max())
+  found = f'images has dtype {images.dtype} and values {low:.4g} … {high:.4g}'
+  ranges = 'value_range=(0, 1), (0, 255) or (-1, 1)'
+  if not np.isfinite([low, high]).all():
+    raise ValueError(f'{found}: expected finite numbers.')
+  if value_range is None:
+    # Zeros and ones in uint8 are a binary image more often than a black one.
+    if images.dtype != np.uint8 or 0 < high <= 1:
+      raise ValueError(
+        f'{found}: say what is black and what is white, {ranges}.'
+      )
+    return
+  if len(value_range) != 2 or not value_range[0] < value_range[1]:
+    raise ValueError(
+      f'value_range={value_range!r}: expected (black, white), the smaller '
+      'first.'
+    )
+  black, white = value_range
+  slack = 1e-5 * (white - black)  # of a float32 that was scaled
+  if low < black - slack or high > white + slack:
+    raise ValueError(f'{found}, outside value_range={value_range!r}: {ranges}.')
+  if images.dtype.kind == 'f' and black == 0 and white == 255 and 0 < high <= 1:
+    raise ValueError(
+      f'{found}: value_range=(0, 255) would make them all black.'
+    )
