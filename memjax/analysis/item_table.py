@@ -24,11 +24,11 @@ _LARGEST = 48  # pixels of a side of a picture
 
 
 class ItemTable(NamedTuple):
-  """Columns of numbers, one row an item.
+  """Columns of values, one row an item.
 
   Attributes:
-    columns: names and their values, [n] each; the first names the items, whole
-      numbers are shown as they are.
+    columns: names and their values, [n] each; the first names the items; whole
+      numbers and texts are shown as they are.
     filters: for some columns how a reader may filter: 'least', 'most', or
       'equal' (one of the values that there are).
     sort: the column by which they are sorted at first, highest first.
@@ -102,7 +102,7 @@ def _filter(index: int, name: str, kind: str, values: np.ndarray) -> str:
   if kind == 'equal':
     options = ''.join(
       f'<option value="{value}">{value}</option>'
-      for value in np.unique(values).tolist()
+      for value in (html.escape(str(v)) for v in np.unique(values).tolist())
     )
     options = f'<option value="">all</option>{options}'
     return f'<label>{label} <select {attributes}>{options}</select></label>'
@@ -114,7 +114,7 @@ def _filter(index: int, name: str, kind: str, values: np.ndarray) -> str:
 def _json(table: ItemTable) -> str:
   """The rows; with no < that could end the script's element."""
   columns = [np.asarray(values) for values in table.columns.values()]
-  exact = [values.dtype.kind in 'iub' for values in columns]
+  exact = [values.dtype.kind != 'f' for values in columns]
   rows = zip(*(map(_plain, values.tolist()) for values in columns), strict=True)
   content = {
     'exact': exact,
@@ -134,7 +134,7 @@ def _json(table: ItemTable) -> str:
   return text.replace('<', '\\u003c')
 
 
-def _plain(value: int | float) -> int | float | None:
+def _plain(value: int | float | str) -> int | float | str | None:
   """Six digits, and null for what is not a number."""
   if isinstance(value, float):
     return float(f'{value:.6g}') if math.isfinite(value) else None

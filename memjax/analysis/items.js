@@ -25,7 +25,8 @@ for (const root of document.querySelectorAll('[data-items]')) {
   const compare = (a, b) => {
     const [x, y] = [a[order.column], b[order.column]];
     if (x === null || y === null) return (x === null) - (y === null);
-    return order.down ? y - x : x - y;
+    const sign = (x > y) - (x < y);
+    return order.down ? -sign : sign;
   };
   const text = (value, k) => {
     if (value === null) return '–';

@@ -75,6 +75,16 @@ def test_a_page_runs_the_script_of_its_policy_and_no_other():
   assert policy() in text
 
 
+def test_items_and_classes_may_be_texts():
+  table = make_table(n=3)
+  names = np.array(['<b>', 'x', 'y'])
+  columns = {**table.columns, 'id': names, 'class': names}
+  text = render_items(table._replace(columns=columns), 'All')
+  assert [row[0] for row in content(text)['rows']] == names.tolist()
+  assert '<option value="&lt;b&gt;">' in text
+  assert '<b>' not in text
+
+
 def test_hostile_names_stay_texts():
   name = '</script><img src=x onerror=alert(1)>'
   table = make_table()
