@@ -11,6 +11,14 @@ the same source. 10,000 points of each in 64 dimensions: 54 seconds on 2 CPU
 cores (measured); images take minutes.
 
   python -m memjax.main --config=configs/audit.py \
+      --config.train=train/ --config.test=test/ --config.generated=samples/ \
+      --config.embedding=efficientnet --config.metric=cosine \
+      --config.second_embedding=pixels
+
+compares images in the features of a network (see `embedding` below), and shows
+two embeddings side by side. Features are kept in the workdir.
+
+  python -m memjax.main --config=configs/audit.py \
       --config.log_px=log_px.npy --config.held_out=held_out.npy
 
 scores memorization from log-probabilities: `log_px` [m, n] holds log p(x) of n
@@ -36,6 +44,16 @@ def get_config():
   config.test_labels = ''
   config.generated_labels = ''
   config.metric = 'euclidean'  # or 'cosine'
+  # What "near" is judged by: '' compares the numbers as they are (pixels,
+  # features, tables); 'pixels', 'efficientnet', 'inception' or 'encoder' (a
+  # small network trained on the images of all three sets) embed images.
+  # A second one is shown beside it, where the two disagree.
+  config.embedding = ''
+  config.second_embedding = ''
+  # Black and white of images that are no bytes, such as (0.0, 1.0).
+  config.value_range = ()
+  config.grey = 'refuse'  # 'repeat': a colour network sees grey images thrice
+  config.inception_weights = ''  # a path, where the file is not found by itself
   config.num_cells = 5
   # Principal components, for the cells and for the Fréchet distance only.
   config.num_components = 64

@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -116,7 +116,7 @@ def _json(table: ItemTable) -> str:
   columns = [np.asarray(values) for values in table.columns.values()]
   exact = [values.dtype.kind != 'f' for values in columns]
   rows = zip(*(map(_plain, values.tolist()) for values in columns), strict=True)
-  content = {
+  content: dict[str, Any] = {
     'exact': exact,
     'first': list(table.columns).index(table.sort),
     'rows': list(rows),

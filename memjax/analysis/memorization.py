@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 
 from memjax.analysis import stats
+from memjax.analysis.attacks import MembershipAttacks, attack_models
 from memjax.analysis.estimators import EstimatorPart, compare_estimators
 from memjax.scores.memorization import (
   MemorizationScores,
@@ -56,6 +57,7 @@ class Analysis(NamedTuple):
     is_partition: each repeat holds every item out exactly once.
     estimator_part: what the encoder's proposal adds to the scores, of the
       scored items; None if log p was estimated once.
+    membership: attacks on each model by the last epoch's log p.
   """
 
   scores: MemorizationScores
@@ -73,6 +75,7 @@ class Analysis(NamedTuple):
   estimator: str
   num_permutations: int
   is_partition: bool
+  membership: MembershipAttacks
   estimator_part: EstimatorPart | None = None
 
   @property
@@ -175,6 +178,14 @@ def analyze(
     num_permutations=num_permutations,
     is_partition=all(
       (held_out[repeat == r].sum(axis=0) == 1).all() for r in np.unique(repeat)
+    ),
+    membership=attack_models(
+      last,
+      held_out,
+      repeat,
+      num_permutations=num_permutations,
+      seed=seed,
+      groups=groups,
     ),
     estimator_part=None
     if encoder_log_px is None

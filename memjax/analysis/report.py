@@ -14,6 +14,11 @@ import numpy as np
 
 from memjax import files
 from memjax.analysis import report_parts
+from memjax.analysis.attacks_report import (
+  ARRAYS,
+  membership_arrays,
+  membership_record,
+)
 from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.report_page import (
   FullRun,
@@ -45,7 +50,15 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
     report_parts.write_figure(workdir, section)
     for section in make_sections(study, analysis)
   ]
-  record = _write_record(workdir, study, verdict, _numbers(study, analysis))
+  attacks = analysis.membership
+  files.save_arrays(workdir / ARRAYS, **membership_arrays(attacks))
+  record = _write_record(
+    workdir,
+    study,
+    verdict,
+    _numbers(study, analysis),
+    membership_inference=membership_record(attacks),
+  )
   report_parts.write_page(
     workdir, make_page(study, analysis, verdict, sections, record)
   )
@@ -68,13 +81,14 @@ def write_unscored(workdir: pathlib.Path, study: Study) -> None:
   report_parts.write_page(workdir, make_unscored_page(study, verdict, record))
 
 
-def _write_record(workdir, study, verdict, numbers) -> dict[str, Any]:
+def _write_record(workdir, study, verdict, numbers, **more) -> dict[str, Any]:
   """Writes report.json; returns what config.json knows."""
   return report_parts.write_record(
     workdir,
     {
       'verdict': verdict._asdict(),
       'numbers': numbers,
+      **more,
       'models': {
         'number': len(study.repeat),
         'excluded': sum(d['excluded'] for d in study.divergences),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memjax.analysis import figures, page, report_parts
+from memjax.analysis.attacks_report import section as membership_section
 from memjax.analysis.memorization import QUANTILES, Analysis
 from memjax.analysis.verdict import Q_LIMIT, Verdict
 
@@ -25,6 +26,8 @@ _METHOD = (
   'Method: van den Burg and Williams, “On Memorization in Probabilistic Deep '
   'Generative Models”, 2021.'
 )
+# Items that the table shows with their pictures.
+_NUM_PICTURES = 400
 
 
 class FullRun(NamedTuple):
@@ -130,6 +133,7 @@ def make_page(
     sections=[
       *sections,
       *_estimator_section(analysis),
+      membership_section(analysis.membership),
       _how_to_read(analysis),
       *_model_section(study),
       report_parts.settings(record),
@@ -220,7 +224,38 @@ def make_sections(study: Study, analysis: Analysis) -> list[page.Section]:
       'among items that are as probable as most.',
     )
   )
+  sections.append(_all_items_section(study, analysis))
   return sections
+
+
+def _all_items_section(study: Study, analysis: Analysis) -> page.Section:
+  """Every scored item, most memorized first, to sort and filter."""
+  scores, test = analysis.scores, analysis.test
+  order = np.argsort(-np.nan_to_num(scores.score, nan=-np.inf), stable=True)
+  order = order[: int(analysis.is_scored.sum())]
+  columns = {'id': study.ids[order]}
+  filters = {'score': 'least', 'p': 'most', 'q': 'most'}
+  if study.labels is not None and len(np.unique(study.labels)) > 1:
+    columns['class'] = np.asarray(study.labels)[order]
+    filters = {'class': 'equal', **filters}
+  columns |= {
+    'score': scores.score[order],
+    'std_err': scores.std_err[order],
+    'p': test.p_value[order],
+    'q': test.q_value[order],
+    'U': scores.log_px_in[order],
+    'V': scores.log_px_out[order],
+  }
+  images = None
+  if study.images is not None and study.images.shape[-1] in (1, 3, 4):
+    images = study.images[order[:_NUM_PICTURES]]
+  return page.Section(
+    'All items',
+    'Sort by a column with its button; filter with the fields. U and V are the '
+    'log-probabilities in nats when trained on and when held out. The '
+    f'{_NUM_PICTURES} highest scores come with their pictures.',
+    items=page.ItemTable(columns, filters, 'score', images),
+  )
 
 
 def _full_sections(full: FullRun) -> list[page.Section]:

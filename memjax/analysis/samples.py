@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 from absl import logging
 from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
 from memjax.analysis import stats
-from memjax.distances import exact_neighbors, sample_sets
+from memjax.analysis.nearness import Nearness, measure_nearness
+from memjax.analysis.sample_metrics import SampleMetrics, measure_samples
+from memjax.distances import sample_sets
 from memjax.scores import copying as copying_scores
 from memjax.scores.authenticity import AuthenticityTest, authenticity
 from memjax.scores.cells import (
@@ -45,35 +46,17 @@ from memjax.scores.data_copying import (
 from memjax.scores.frechet import frechet_distance
 from memjax.scores.two_sample import neighbor_mixing_test
 
-__all__ = ['Nearness', 'SampleAnalysis', 'analyze_samples']
+__all__ = ['SampleAnalysis', 'analyze_samples']
 
 Matrix = Float[np.ndarray, '_ _']
 Labels = tuple[
   Int[np.ndarray, ' _'], Int[np.ndarray, ' _'], Int[np.ndarray, ' _']
 ]
+Logits = tuple[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']]
 
 _MAX_COMPONENTS = 64
 _FRECHET_PERMUTATIONS = 200
-_NUM_STAGES = 9
-
-
-class Nearness(NamedTuple):
-  """C_T's question, asked of data that no generator has seen.
-
-  Attributes:
-    to_train: share of pairs in which a generated sample is nearer to train than
-      a test point is, ties ½.
-    to_held_out: share of pairs in which a generated sample is nearer to one
-      half of the test points than a point of the other half is. Above ½ =
-      samples keep to dense regions; below = they lie off the data.
-    p_narrow: one-sided, small = `to_held_out` is above ½ beyond chance.
-    p_wide: one-sided, small = it is below ½ beyond chance.
-  """
-
-  to_train: float
-  to_held_out: float
-  p_narrow: float
-  p_wide: float
+_NUM_STAGES = 10
 
 
 class SampleAnalysis(NamedTuple):
@@ -100,6 +83,7 @@ class SampleAnalysis(NamedTuple):
     frechet_components: dimensions that it was computed in.
     repeats: shares of samples, and of training points, that occur before.
     overlap: share of test points that are training points.
+    metrics: the numbers that peers report; None if not asked for.
     warnings: what weakens the answers.
     notes: what else a reader should know about the data.
   """
@@ -123,6 +107,7 @@ class SampleAnalysis(NamedTuple):
   frechet_components: int
   repeats: tuple[float, float]
   overlap: float
+  metrics: SampleMetrics | None
   warnings: tuple[str, ...]
   notes: tuple[str, ...]
 
@@ -133,6 +118,7 @@ def analyze_samples(
   generated: Shaped[np.ndarray, '...'],
   *,
   labels: Labels | None = None,
+  logits: Logits | None = None,
   metric: str = 'euclidean',
   num_cells: int = 5,
   num_components: int = _MAX_COMPONENTS,
@@ -141,6 +127,7 @@ def analyze_samples(
   num_permutations: int = 1000,
   seed: int = 0,
   estimate_power: bool = True,
+  measure: bool = True,
 ) -> SampleAnalysis:
   """Asks all questions of three sets of samples.
 
@@ -149,6 +136,7 @@ def analyze_samples(
     test: [t, …], held-out data of the same distribution.
     generated: [n, …].
     labels: classes of train, test and generated, integers from 0; or None.
+    logits: of the test points and of the samples, for the Inception score.
     metric: 'euclidean' | 'cosine'.
     num_cells: k-means cells of C_T, at most.
     num_components: principal components for the cells and for the Fréchet
@@ -159,6 +147,8 @@ def analyze_samples(
     seed: of everything random.
     estimate_power: whether to plant copies, to say what could have been found
       where none is; the slowest step where sets are small.
+    measure: whether to compute the numbers that peers report as well; the
+      verdict does not need them.
 
   Returns:
     SampleAnalysis.
@@ -213,7 +203,7 @@ def analyze_samples(
   some_train, some_test = _equal_sizes(train, test, seed)
   reference = neighbor_mixing_test(some_test, some_train, k=k, **same)
   stage('nearness to held-out data, Fréchet distance')
-  nearness = _nearness(distances, test, generated, same)
+  nearness = measure_nearness(distances, test, generated, **same)
   projected = _project(train, test, generated, components)
   frechet = stats.exchange_test(
     frechet_distance,
@@ -222,6 +212,8 @@ def analyze_samples(
     seed=seed,
     alternative='greater',
   )
+  stage('what peers measure: FLD, kernel distance and others')
+  metrics = measure_samples(*sets, **same, logits=logits) if measure else None
   return SampleAnalysis(
     sizes=(len(train), len(test), len(generated)),
     num_features=train.shape[1],
@@ -242,6 +234,7 @@ def analyze_samples(
     frechet_components=projected[0].shape[1],
     repeats=(_repeats(generated), _repeats(train)),
     overlap=float((distances.test == 0).mean()),
+    metrics=metrics,
     warnings=tuple(warnings),
     notes=tuple(notes),
   )
@@ -364,42 +357,6 @@ def _equal_sizes(train: Matrix, test: Matrix, seed: int):
   return draw(train), draw(test)
 
 
-def _nearness(distances: CellDistances, test, generated, same) -> Nearness:
-  """How near samples come to half of the test points, beside the other half."""
-  order = np.random.default_rng(same['seed']).permutation(len(test))
-  reference, others = np.array_split(test[order], 2)
-  queries = np.concatenate([others, generated])
-  near = exact_neighbors(queries, reference, metric=same['metric'])
-  others_distance, sample_distance = np.split(
-    near.distance[:, 0], [len(others)]
-  )
-  # A difference of mean ranks tests what the share of pairs does.
-  ranks = scipy.stats.rankdata(near.distance[:, 0])
-  p_value = lambda alternative: (
-    stats.exchange_test(
-      lambda others, samples: samples.mean() - others.mean(),
-      *np.split(ranks, [len(others)]),
-      alternative=alternative,
-      num_permutations=same['num_permutations'],
-      seed=same['seed'],
-    ).p_value
-  )
-  return Nearness(
-    _share_of_pairs(distances.generated, distances.test),
-    _share_of_pairs(sample_distance, others_distance),
-    p_value('less'),
-    p_value('greater'),
-  )
-
-
-def _share_of_pairs(small, large) -> float:
-  """Share of pairs with small < large, ties ½."""
-  large = np.sort(large)
-  above = len(large) - np.searchsorted(large, small, side='right')
-  at_least = len(large) - np.searchsorted(large, small, side='left')
-  return float((above + at_least).mean() / (2 * len(large)))
-
-
 def _project(train, test, generated, components: int):
   """Test points and samples in the principal components of train."""
   if components >= train.shape[1]:
@@ -407,7 +364,7 @@ def _project(train, test, generated, components: int):
   from sklearn.decomposition import PCA
 
   pca = PCA(components, random_state=0).fit(train)
-  return pca.transform(test), pca.transform(generated)
+  return np.asarray(pca.transform(test)), np.asarray(pca.transform(generated))
 
 
 def _repeats(points: Matrix) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
 from memjax.analysis import stats
@@ -20,6 +20,7 @@ __all__ = [
   'MemorizationScores',
   'MemorizationTest',
   'check_log_px',
+  'fold_permutations',
   'memorization_score',
   'memorization_test',
   'null_scores',
@@ -253,6 +254,35 @@ def null_scores(
   )
 
 
+def fold_permutations(
+  num_items: int,
+  num_permutations: int,
+  *,
+  seed: int = 0,
+  groups: Vector | None = None,
+) -> Iterator[Int[np.ndarray, ' _']]:
+  """Draws the null of every score that is made of folds.
+
+  Args:
+    num_items: n.
+    num_permutations: P.
+    seed: of the permutations.
+    groups: [n] labels or None; items of a group move together, to the places
+      of a group of the same size.
+
+  Yields:
+    P orders, int [n]: `held_out[:, order]` is as likely as `held_out` where
+    log p ignores the folds.
+  """
+  rng = np.random.default_rng(validate.integer('seed', seed, 0))
+  classes = _exchangeable(groups, num_items)
+  for _ in range(num_permutations):
+    order = np.empty(num_items, np.int64)
+    for members in classes:
+      order[members] = members[rng.permutation(len(members))]
+    yield order
+
+
 def check_log_px(
   log_px: Matrix, held_out: Matrix, repeat: Vector | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -396,12 +426,10 @@ def _null_scores(
   design: _Design, estimator: str, num_permutations: int, seed: int, groups
 ) -> Iterator[np.ndarray]:
   """Scores under one joint permutation of the folds' columns after another."""
-  rng = np.random.default_rng(validate.integer('seed', seed, 0))
-  classes = _exchangeable(groups, design.pattern.shape[1])
-  for _ in range(num_permutations):
-    order = np.empty(design.pattern.shape[1], np.int64)
-    for members in classes:
-      order[members] = members[rng.permutation(len(members))]
+  num_items = design.pattern.shape[1]
+  for order in fold_permutations(
+    num_items, num_permutations, seed=seed, groups=groups
+  ):
     yield _averages(design, design.pattern[:, order], estimator)[0]
 
 

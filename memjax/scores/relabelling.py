@@ -19,6 +19,7 @@ __all__ = [
   'is_nearer',
   'pooled_neighbors',
   'relabelled_excess',
+  'relabelled_share',
 ]
 
 Matrix = Float[np.ndarray, '_ _']
@@ -99,6 +100,32 @@ def relabelled_excess(
     swapped &= np.isfinite(near_train)
     excess[b] = flagged.mean(axis=0) - swapped.mean(axis=0)
   return excess
+
+
+def relabelled_share(
+  near: PooledNeighbors,
+  *,
+  num_permutations: int,
+  rng: np.random.Generator,
+) -> Float[np.ndarray, ' p']:
+  """Shares of samples nearer to train, train and test points relabelled.
+
+  Args:
+    near: from `pooled_neighbors`.
+    num_permutations: P.
+    rng: draws the labels.
+
+  Returns:
+    [P], share with d_train < d_test plus half of the share with equal ones.
+  """
+  is_train = np.arange(near.num_train + near.num_test) < near.num_train
+  share = np.empty(num_permutations)
+  for b in range(num_permutations):
+    label = rng.permutation(is_train)[near.index]
+    d_train = _first_distance(near.distance, label)
+    d_test = _first_distance(near.distance, ~label)
+    share[b] = (d_train < d_test).mean() + (d_train == d_test).mean() / 2
+  return share
 
 
 def is_nearer(

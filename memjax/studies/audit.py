@@ -11,7 +11,8 @@ from memjax import validate
 from memjax import workdir as run_folder
 from memjax.analysis import report, sample_report
 from memjax.analysis.memorization import analyze
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.sample_verdict import judge_samples
+from memjax.analysis.samples import SampleAnalysis, analyze_samples
 from memjax.data.samples import (
   check_scales,
   check_shapes,
@@ -20,8 +21,14 @@ from memjax.data.samples import (
 )
 from memjax.data.user_data import read_npy
 from memjax.distances import sample_sets
+from memjax.embeddings.base import Embedding
 from memjax.neighbors import METRICS
 from memjax.scores.memorization import ESTIMATORS, check_log_px
+from memjax.studies.audit_embeddings import (
+  EMBEDDINGS,
+  embed_images,
+  make_embedding,
+)
 
 __all__ = ['run']
 
@@ -57,30 +64,18 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Asks whether somebody's samples are copies."""
-  validate.one_of('config.metric', config.metric, METRICS)
-  for name, low in (
-    ('num_cells', 1), ('num_components', 1), ('k', 1), ('num_permutations', 19),
-    ('seed', 0),
-  ):  # fmt: skip
-    validate.integer(f'config.{name}', config[name], low, 2**31)
-  for name in _SETS:
-    if not config[name]:
-      raise ValueError(
-        f"config.{name}='': expected an .npy or .npz file or a folder of "
-        'images; an audit needs train, test (held out) and generated.'
-      )
+  _check_numbers(config)
   sets = {
     name: load_samples(name, config[name], config[f'{name}_labels'])
     for name in _SETS
   }
-  train, test, generated = sets.values()
-  values = (train.values, test.values, generated.values)
+  values = {name: part.values for name, part in sets.items()}
   # All checks come before anything is written or computed for long.
-  check_shapes(**{n: part.values for n, part in sets.items()})
-  sample_sets(config.metric, **{n: part.values for n, part in sets.items()})
-  check_scales(**{n: part.values for n, part in sets.items()})
+  check_shapes(**values)
+  sample_sets('euclidean' if config.embedding else config.metric, **values)
+  check_scales(**values)
   given = [part.labels for part in sets.values() if part.labels is not None]
-  common = common_labels(train, test, generated)
+  common = common_labels(*sets.values())
   labels = None if common is None else (common[0], common[1], common[2])
   warnings = []
   if given and labels is None:
@@ -88,14 +83,89 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
       'Not all of train, test and generated have labels: classes are left out.'
     )
     logging.warning('%s', warnings[0])
-  data = run_folder.fingerprint((*values, *given))
-  # Nothing is kept that took time to compute: an audit may be repeated on
-  # other files.
+  embeddings: list[Embedding | None] = [
+    make_embedding(config, name, values, labels)
+    for name in (config.embedding, config.second_embedding)
+    if name
+  ]
+  data = run_folder.fingerprint((*values.values(), *given))
+  # Nothing is kept that took time to compute, but features, which are kept by
+  # their content: an audit may be repeated on other files.
   free = {*run_folder.flatten(config.to_dict(), 'config'), 'the data itself'}
   run_folder.claim(workdir, config.to_dict(), data, free=free)
-  analysis = analyze_samples(
-    *values,
+  if not config.embedding:
+    embeddings.insert(0, None)
+  found = [
+    _analyze(config, embedding, values, labels, workdir)
+    for embedding in embeddings
+  ]
+  analysis = found[0]._replace(warnings=(*found[0].warnings, *warnings))
+  first, second = embeddings[0], embeddings[-1]
+  verdict = sample_report.write_samples(
+    workdir,
+    sample_report.Audit(
+      pathlib.Path(config.generated).name,
+      *values.values(),
+      labels=sets['generated'].labels if labels is None else labels[2],
+      metric=config.metric,
+      num_permutations=config.num_permutations,
+      embedding='' if first is None else first.name,
+      is_canonical=first is not None and first.is_canonical,
+    ),
+    analysis,
+    None
+    if second is None or len(found) < 2
+    else sample_report.SecondView(
+      second.name, found[1], judge_samples(found[1], config.num_permutations)
+    ),
+  )
+  logging.info('%s', verdict.headline)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+  """The settings of an audit of samples, before any file is read."""
+  validate.one_of('config.metric', config.metric, METRICS)
+  for name, low in (
+    ('num_cells', 1), ('num_components', 1), ('k', 1), ('num_permutations', 19),
+    ('seed', 0),
+  ):  # fmt: skip
+    validate.integer(f'config.{name}', config[name], low, 2**31)
+  for name in ('embedding', 'second_embedding'):
+    validate.one_of(f'config.{name}', config[name], ('', *EMBEDDINGS))
+  if config.second_embedding and config.second_embedding == config.embedding:
+    raise ValueError(
+      f'config.second_embedding={config.second_embedding!r} is '
+      'config.embedding too: expected another one.'
+    )
+  for name in _SETS:
+    if not config[name]:
+      raise ValueError(
+        f"config.{name}='': expected an .npy or .npz file or a folder of "
+        'images; an audit needs train, test (held out) and generated.'
+      )
+
+
+def _analyze(
+  config: ConfigDict,
+  embedding: Embedding | None,
+  values: dict[str, np.ndarray],
+  labels,
+  workdir: pathlib.Path,
+) -> SampleAnalysis:
+  """Everything of one embedding; None compares the numbers as they are."""
+  logits = None
+  if embedding is not None:
+    values = {
+      name: embed_images(config, embedding, part, workdir)
+      for name, part in values.items()
+    }
+    if embedding.has_logits:
+      of = lambda name: embedding.logits(values[name]).astype(np.float64)
+      logits = of('test'), of('generated')
+  return analyze_samples(
+    *values.values(),
     labels=labels,
+    logits=logits,
     metric=config.metric,
     num_cells=config.num_cells,
     num_components=config.num_components,
@@ -103,19 +173,6 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
     num_permutations=config.num_permutations,
     seed=config.seed,
   )
-  analysis = analysis._replace(warnings=(*analysis.warnings, *warnings))
-  verdict = sample_report.write_samples(
-    workdir,
-    sample_report.Audit(
-      pathlib.Path(config.generated).name,
-      *values,
-      labels=generated.labels if labels is None else labels[2],
-      metric=config.metric,
-      num_permutations=config.num_permutations,
-    ),
-    analysis,
-  )
-  logging.info('%s', verdict.headline)
 
 
 def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -165,7 +165,8 @@ def test_the_page_says_the_verdict_and_stands_alone(of_vectors):
   for title in ('Four questions', 'The most suspicious samples',
                 'Where samples are nearer', 'Which classes are nearer',
                 'All numbers',
-                'What these numbers mean', 'Settings'):  # fmt: skip
+                'What these numbers mean', 'What other tools measure',
+                'Settings'):  # fmt: skip
     assert title in page
   assert '99 times' in page
 

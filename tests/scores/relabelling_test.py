@@ -6,6 +6,7 @@ from memjax.scores.relabelling import (
   is_nearer,
   pooled_neighbors,
   relabelled_excess,
+  relabelled_share,
 )
 
 RATIOS = np.array([1.0, 1.5, 3.0, 100.0])
@@ -96,3 +97,22 @@ def test_ties_at_zero_are_nobodys():
   near, far = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 1.0, 2.0])
   assert is_nearer(near, far, 1.0).tolist() == [False, True, True, True]
   assert is_nearer(near, far, 2.0).tolist() == [False, True, False, True]
+
+
+def test_relabelled_share_equals_every_pair():
+  train, test, generated = points()
+  pooled = np.concatenate([train, test])
+  found = relabelled_share(
+    pooled_neighbors(train, test, generated),
+    num_permutations=12,
+    rng=np.random.default_rng(5),
+  )
+  rng = np.random.default_rng(5)
+  for share in found:
+    label = rng.permutation(np.arange(14) < 9)
+    d_train, d_test = (
+      np.linalg.norm(generated[:, None] - pooled[rows], axis=2).min(axis=1)
+      for rows in (label, ~label)
+    )
+    expected = np.mean((d_train < d_test) + (d_train == d_test) / 2)
+    np.testing.assert_allclose(share, expected, atol=1e-12)

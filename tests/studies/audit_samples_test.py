@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from memjax import make_folds
-from memjax.studies import audit
+from memjax.embeddings.base import Embedding
+from memjax.studies import audit, audit_embeddings
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -74,8 +75,8 @@ def test_the_command_line(files):
   assert process.returncode == 0, output
   assert f'report: {(files / "run/report.html").resolve()}' in output
   assert 'It copies: about' in output
-  assert 'Step 1 of 9' in output
-  assert 'Step 9 of 9' in output
+  assert 'Step 1 of 10' in output
+  assert 'Step 10 of 10' in output
   report = read(files)
   assert report['verdict']['kind'] == 'copies'
   low, high = report['numbers']['copying']['interval'].values()
@@ -140,6 +141,160 @@ def test_folders_of_images(tmp_path):
   assert shown.exists()
   page = (tmp_path / 'run/report.html').read_text()
   assert 'Audit of generated.d' in page
+
+
+def save_images(folder, *, channels=3, scale=None):
+  """Three sets of images of smooth patches, a fifth of the samples copied."""
+  rng = np.random.default_rng(0)
+  for name in ('train', 'test', 'generated'):
+    coarse = rng.integers(0, 256, (120, 3, 3, channels))
+    images = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
+    images = np.clip(images + rng.integers(-9, 9, images.shape), 0, 255)
+    images = images.astype(np.uint8)
+    if name == 'train':
+      train = images
+    elif name == 'generated':
+      images[:24] = train[:24]
+    if scale is not None:
+      images = (scale[0] + images / 255 * (scale[1] - scale[0])).astype('f4')
+    np.save(folder / f'{name}.npy', images)
+
+
+def numbers(folder):
+  return read(folder)['numbers']
+
+
+def test_an_embedding_changes_what_near_means(tmp_path):
+  save_images(tmp_path)
+  audit.run(settings(tmp_path, **SETS, embedding='pixels'), tmp_path / 'run')
+  found = numbers(tmp_path)
+  assert found['embedding'] == 'pixels, x/255'
+  assert read(tmp_path)['verdict']['kind'] in ('copies', 'leans')
+  metrics = found['metrics']
+  assert metrics['embedding'] == 'pixels, x/255'
+  assert not metrics['frechet_distance_to_train']['is_fid']
+  page = (tmp_path / 'run/report.html').read_text()
+  assert 'Fréchet distance (pixels, x/255) to training points' in page
+  assert 'FID' not in page
+  assert 'Inception score' not in page
+  # 432 features of 120 points: said, with the bias.
+  assert 'Fewer points than features (120 and 432)' in page
+  # Pictures are still of the images.
+  shown = tmp_path / 'run/figures/the_most_suspicious_samples.png'
+  assert shown.exists()
+
+
+@pytest.mark.parametrize('scale', [(-1.0, 1.0)])
+def test_images_in_any_stated_range_are_one(scale, tmp_path):
+  (tmp_path / 'floats').mkdir()
+  save_images(tmp_path)
+  save_images(tmp_path / 'floats', scale=scale)
+  for folder, given in ((tmp_path, ()), (tmp_path / 'floats', scale)):
+    config = settings(folder, **SETS, embedding='pixels')
+    config.value_range = given
+    audit.run(config, folder / 'run')
+  one, two = numbers(tmp_path), numbers(tmp_path / 'floats')
+  assert one['copying']['num_found'] == two['copying']['num_found']
+  np.testing.assert_allclose(
+    two['metrics']['kernel_distance']['value'],
+    one['metrics']['kernel_distance']['value'],
+    rtol=1e-3,
+  )
+
+
+def test_two_embeddings_stand_side_by_side(tmp_path):
+  """The numbers as they are, and a network trained on the images."""
+  save_images(tmp_path, channels=1)
+  for name in ('train', 'test', 'generated'):
+    np.save(tmp_path / f'{name}_labels.npy', np.arange(120) % 3)
+  labels = {f'{name}_labels': f'{name}_labels.npy' for name in SETS}
+  audit.run(
+    settings(tmp_path, **SETS, **labels, second_embedding='encoder'),
+    tmp_path / 'run',
+  )
+  second = numbers(tmp_path)['second_embedding']
+  assert 'trained on 360 images' in second['embedding']
+  assert second['kind'] in ('copies', 'leans')
+  assert second['stand_out_in_both'] >= 20
+  page = (tmp_path / 'run/report.html').read_text()
+  assert 'Two embeddings side by side' in page
+  assert 'Samples that stand out in both are the surest copies' in page
+  assert list((tmp_path / 'run/features').rglob('*.npy'))
+
+
+def test_the_canonical_network_earns_the_names(tmp_path, monkeypatch):
+  """A small stand-in that says it is canonical, and has a classifier."""
+  save_images(tmp_path)
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=(27, 10)).astype(np.float32)
+  stand_in = Embedding(
+    'Inception-v3 stand-in',
+    params={},
+    forward=lambda _, images: images[:, ::4, ::4].reshape(len(images), -1),
+    channels=3,
+    is_canonical=True,
+    classifier=(kernel, np.zeros(10, np.float32)),
+  )
+  monkeypatch.setattr(
+    audit_embeddings, 'inception', lambda path, grey: stand_in
+  )
+  audit.run(settings(tmp_path, **SETS, embedding='inception'), tmp_path / 'run')
+  metrics = numbers(tmp_path)['metrics']
+  assert metrics['frechet_distance_to_train']['is_fid']
+  assert metrics['kernel_distance']['is_kid']
+  assert 1 <= metrics['inception_score']['value'] <= 10
+  page = (tmp_path / 'run/report.html').read_text()
+  for name in ('FID to training', 'KID to test', 'MiFID', 'Inception score'):
+    assert name in page
+
+
+@pytest.mark.parametrize(
+  ('options', 'changes', 'message'),
+  [
+    ({}, {'embedding': 'pixel'}, "config.embedding='pixel': expected one of"),
+    (
+      {},
+      {'embedding': 'pixels', 'second_embedding': 'pixels'},
+      "config.second_embedding='pixels' is config.embedding too",
+    ),
+    (
+      {'scale': (0, 1)},
+      {'embedding': 'pixels'},
+      'say what is black and what is white',
+    ),
+    (
+      {'scale': (0, 1)},
+      {'embedding': 'pixels', 'value_range': (1.0, 0.0)},
+      'config.value_range=(1.0, 0.0)',
+    ),
+    (
+      {'scale': (-1, 1)},
+      {'embedding': 'pixels', 'value_range': (0.0, 1.0)},
+      'outside value_range=(0.0, 1.0)',
+    ),
+    (
+      {'channels': 1},
+      {'embedding': 'efficientnet'},
+      'expected --config.grey=repeat',
+    ),
+    ({'channels': 1}, {'embedding': 'inception'}, 'config.train holds grey'),
+    ({'channels': 2}, {'embedding': 'encoder'}, 'expected 1 or 3 channels'),
+    (
+      {},
+      {'embedding': 'inception', 'inception_weights': 'absent.pth'},
+      'absent.pth',
+    ),
+    ({}, {'grey': 'twice', 'embedding': 'pixels'}, "config.grey='twice'"),
+  ],
+)
+def test_mistakes_with_images_are_named(options, changes, message, tmp_path):
+  save_images(tmp_path, **options)
+  assert message in mistake(tmp_path, **SETS, **changes)
+
+
+def test_rows_of_numbers_have_no_embedding(files):
+  message = mistake(files, **SETS, embedding='pixels')
+  assert 'config.train holds samples of shape (2,): expected images' in message
 
 
 @pytest.mark.parametrize(

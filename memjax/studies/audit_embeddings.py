@@ -1,0 +1,118 @@
+"""The embeddings that an audit of images can name."""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from ml_collections import ConfigDict
+
+from memjax import validate
+from memjax.embeddings.base import GREY, Embedding
+from memjax.embeddings.efficientnet import efficientnet
+from memjax.embeddings.embed import embed, to_pixels
+from memjax.embeddings.inception import inception
+from memjax.embeddings.pixels import pixels
+
+__all__ = ['EMBEDDINGS', 'embed_images', 'make_embedding']
+
+EMBEDDINGS = ('pixels', 'efficientnet', 'inception', 'encoder')
+
+Values = Shaped[np.ndarray, '...']
+Labels = tuple[Int[np.ndarray, ' _'], ...] | None
+
+
+def make_embedding(
+  config: ConfigDict, name: str, values: Mapping[str, Values], labels: Labels
+) -> Embedding:
+  """The embedding of that name, for these images.
+
+  Args:
+    config: as in `configs/audit.py`.
+    name: one of `EMBEDDINGS`.
+    values: images by 'train', 'test' and 'generated'.
+    labels: of all three, or None.
+
+  Raises:
+    ValueError: if the sets are no images, or not of a known range.
+    FileNotFoundError: if weights are missing.
+  """
+  for which, images in values.items():
+    _check_images(f'config.{which}', images, config)
+  grey = validate.one_of('config.grey', config.grey, GREY)
+  shape = (*values['train'].shape[1:], 1)[:3]
+  if name == 'pixels':
+    return pixels()
+  if shape[2] not in (1, 3):
+    raise ValueError(
+      f'config.train holds images of shape {shape}: expected 1 or 3 channels, '
+      f'the last axis, for config.embedding={name!r}.'
+    )
+  if name != 'encoder' and shape[2] == 1 and grey == 'refuse':
+    raise ValueError(
+      f'config.train holds grey images, and config.embedding={name!r} needs '
+      "colour: expected --config.grey=repeat, or an embedding 'pixels' or "
+      "'encoder', which suit grey images as well."
+    )
+  if name == 'efficientnet':
+    return efficientnet(shape, grey=grey)
+  if name == 'inception':
+    return inception(config.inception_weights or None, grey=grey)
+  # Flax is slow to import, and only this one needs it.
+  from memjax.embeddings.encoder import train_encoder
+
+  # On all three sets alike: features that know one set better than another
+  # would tell them apart, and no exchange of labels would be a null. In random
+  # order, so that places tell nothing.
+  every = [to_pixels(images, _range(config)) for images in values.values()]
+  order = np.random.default_rng(config.seed).permutation(sum(map(len, every)))
+  return train_encoder(
+    np.concatenate(every)[order],
+    None if labels is None else np.concatenate(labels)[order],
+    seed=config.seed,
+    value_range=(0, 255),
+  )
+
+
+def embed_images(
+  config: ConfigDict,
+  embedding: Embedding,
+  images: Values,
+  workdir: pathlib.Path,
+) -> Float[np.ndarray, 'n d']:
+  """Features of one set, float64; kept in the workdir where that saves time."""
+  # Pixels are faster computed than read.
+  cache = None if not embedding.digest else workdir / 'features'
+  features = embed(
+    images, embedding, value_range=_range(config), cache_dir=cache
+  )
+  return features.astype(np.float64)
+
+
+def _range(config: ConfigDict) -> tuple[float, float] | None:
+  found = tuple(config.value_range)
+  if not found:
+    return None
+  if len(found) != 2 or not found[0] < found[1]:
+    raise ValueError(
+      f'config.value_range={found}: expected (black, white), such as '
+      '(0.0, 1.0).'
+    )
+  return float(found[0]), float(found[1])
+
+
+def _check_images(name: str, images: Values, config: ConfigDict) -> None:
+  """Before minutes of work: layout, range."""
+  if images.ndim not in (3, 4):
+    raise ValueError(
+      f'{name} holds samples of shape {images.shape[1:]}: expected images '
+      '[h, w] or [h, w, c] for an embedding; leave config.embedding empty to '
+      'compare numbers as they are.'
+    )
+  try:
+    to_pixels(images, _range(config))
+  except ValueError as error:
+    raise ValueError(
+      f'{name}: {error} (config.value_range says what is black and what is '
+      'white.)'
+    ) from error
