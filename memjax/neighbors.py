@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
+from memjax.training.lift import lay_out, over_devices
 
 __all__ = ['METRICS', 'Neighbors', 'nearest_neighbors']
 
@@ -26,6 +27,9 @@ Points = Shaped[np.ndarray | jax.Array, '_ _']
 
 # Spacing of float32 at 1: twice the unit roundoff.
 _EPS = float(np.finfo(np.float32).eps)
+
+# Fewer queries than this are not worth another device.
+_QUERIES_PER_DEVICE = 256
 
 
 class Neighbors(NamedTuple):
@@ -54,9 +58,11 @@ def nearest_neighbors(
     d(x, y) = ½ |x/|x| − y/|y||²    for metric 'cosine', which is 1 − cos
 
   with x a row of `queries` and y a row of `references`. A pure JAX function:
-  jit, vmap and shard_map it. Memory grows with the inputs, not with their
-  product. It checks shapes and static arguments alone: NaN or inf in a query
-  makes its distances NaN, in a reference all distances.
+  jit, vmap and shard_map it. Outside of these, with arrays that nobody put on a
+  device, it spreads many queries over all local devices, which changes rounding
+  at most. Memory grows with the inputs, not with their product. It checks
+  shapes and static arguments alone: NaN or inf in a query makes its distances
+  NaN, in a reference all distances.
 
   'Exact' is meant as: no other reference is nearer in float32 direct
   differences, whose own relative error is of the order 1e-6. Queries for which
@@ -101,8 +107,30 @@ def nearest_neighbors(
       'references: expected the same points in both.'
     )
   k = validate.integer('k', k, 1, num_references - bool(exclude_self))
-  plan = make_plan(num_queries, (num_references, references.shape[1]), k)
-  return _search(queries, references, metric, bool(exclude_self), plan)
+  layout = lay_out(num_queries, _devices(queries, references))
+  plan = make_plan(
+    layout.rows_per_device, (num_references, references.shape[1]), k
+  )
+  if len(layout.devices) < 2:
+    return _search(queries, references, metric, bool(exclude_self), plan)
+  queries = layout.pad(np.asarray(queries))
+  near = _search(
+    queries, references, metric, bool(exclude_self), plan, layout.devices
+  )
+  return Neighbors(*layout.gather(tuple(near)))
+
+
+def _devices(*arrays) -> tuple[jax.Device, ...]:
+  """All local devices, or none where the caller has chosen, or the work is
+  little: then JAX's own rules say where it is done.
+  """
+  is_placed = any(
+    isinstance(array, jax.core.Tracer) or getattr(array, 'committed', False)
+    for array in arrays
+  )
+  devices = jax.local_devices()
+  num_used = min(len(devices), len(arrays[0]) // _QUERIES_PER_DEVICE)
+  return () if is_placed or num_used < 2 else tuple(devices[:num_used])
 
 
 class Plan(NamedTuple):
@@ -158,8 +186,10 @@ def make_plan(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _search(
+  queries, references, metric, exclude_self, plan, devices=()
+) -> Neighbors:
   """The search for one plan; see `nearest_neighbors`."""
   queries, references, scale = _prepare(queries, references, metric)
   centre = _centre(references)
@@ -167,20 +197,23 @@ def _search(queries, references, metric, exclude_self, plan) -> Neighbors:
   # The reference that a query may not have: itself, or none.
   self_index = jnp.where(exclude_self, jnp.arange(len(queries)), -1)
 
-  def search_block(rows):
-    x, own = rows
-    bound, candidates = _nominate(x - centre, own, blocks, exclude_self, plan)
-    refine = lambda rows: _refine(rows, references, plan.k)
-    near = _map_blocks(refine, (x, own, candidates), plan.refine_block)
-    # No reference that was left out is nearer than `bound`, and its computed
-    # direct distance could be smaller by the error of that sum at most. A
-    # strict comparison leaves exact ties, hence their order, to the fallback.
-    error = (x.shape[1] + 4) * _EPS
-    is_proven = near.distance[:, -1] < bound * (1 - error)
-    return _compare_with_all(x, own, near, is_proven, references, plan)
+  def search_rows(rows, references, centre, blocks):
+    def search_block(rows):
+      x, own = rows
+      bound, candidates = _nominate(x - centre, own, blocks, exclude_self, plan)
+      refine = lambda rows: _refine(rows, references, plan.k)
+      near = _map_blocks(refine, (x, own, candidates), plan.refine_block)
+      # No reference that was left out is nearer than `bound`, and its computed
+      # direct distance could be smaller by the error of that sum at most. A
+      # strict comparison leaves exact ties, hence their order, to the fallback.
+      error = (x.shape[1] + 4) * _EPS
+      is_proven = near.distance[:, -1] < bound * (1 - error)
+      return _compare_with_all(x, own, near, is_proven, references, plan)
 
-  rows = (queries, self_index)
-  squared, index = _map_blocks(search_block, rows, plan.query_block)
+    return _map_blocks(search_block, rows, plan.query_block)
+
+  search = over_devices(search_rows, (0, None, None, None), devices)
+  squared, index = search((queries, self_index), references, centre, blocks)
   # NaN and inf take part in no comparison: they must not go unnoticed.
   squared += 0 * (centre.sum() + queries.sum(axis=1, keepdims=True))
   if metric == 'cosine':

@@ -17,7 +17,12 @@ from memjax import validate
 from memjax.distances import exact_neighbors, sample_sets
 from memjax.neighbors import METRICS
 
-__all__ = ['INDEXES', 'ApproximateNeighbors', 'approximate_neighbors']
+__all__ = [
+  'INDEXES',
+  'ApproximateNeighbors',
+  'approximate_neighbors',
+  'approximate_search',
+]
 
 INDEXES = ('exact', 'ivf', 'hnsw')
 
@@ -104,13 +109,8 @@ def approximate_neighbors(
       *_exact_in_chunks(queries, references, metric, k), 1.0
     )
   num_candidates = validate.integer('num_candidates', num_candidates, k)
-  convert = _converter(references, metric)
-  built = _build(
-    references, metric, index, num_probes, num_candidates, convert, rng
-  )
-  count = min(num_candidates, len(references))
-  candidates = built.search(convert(queries), count)[1]
-  distance, found = _measure(queries, references, candidates, metric, k)
+  search = _search(references, metric, index, num_probes, num_candidates, rng)
+  distance, found = search(queries, k)
   recall = np.nan
   if num_checked:
     rows = rng.permutation(len(queries))[:num_checked]
@@ -118,6 +118,76 @@ def approximate_neighbors(
     # By distance, so that one of several equal neighbours is a right one.
     recall = (distance[rows] <= exact[:, -1:] * (1 + 1e-9)).mean()
   return ApproximateNeighbors(distance, found, float(recall))
+
+
+def approximate_search(
+  references: Points,
+  *,
+  metric: str = 'euclidean',
+  index: str = 'hnsw',
+  num_candidates: int = 50,
+  num_probes: int = 16,
+  seed: int = 0,
+) -> Callable[[Points], tuple[np.ndarray, np.ndarray]]:
+  """Builds an index once, for many small searches of the nearest reference.
+
+  Args:
+    references: [r, d]; may be a memory map.
+    metric: 'euclidean' | 'cosine' (1 − cos).
+    index: 'hnsw' | 'ivf', as in `approximate_neighbors`.
+    num_candidates: nominated by faiss for each query.
+    num_probes: cells searched by 'ivf'.
+    seed: of the k-means sample.
+
+  Returns:
+    search(queries [q, d]) -> (distance float64 [q], index [q]); distances are
+    exact for the given index, inf and −1 where faiss found none. A near
+    reference may be missed: measure how often with `approximate_neighbors`.
+
+  Raises:
+    ValueError: NaN, zero vectors under 'cosine', an unknown index.
+
+  Example:
+    >>> x = np.random.default_rng(0).normal(size=(500, 8))
+    >>> distance, index = approximate_search(x)(x[:3])
+    >>> distance.tolist(), index.tolist()
+    ([0.0, 0.0, 0.0], [0, 1, 2])
+  """
+  validate.one_of('index', index, INDEXES[1:])
+  validate.one_of('metric', metric, METRICS)
+  rng = np.random.default_rng(validate.integer('seed', seed, 0))
+  search = _search(
+    references,
+    metric,
+    index,
+    validate.integer('num_probes', num_probes, 1),
+    validate.integer('num_candidates', num_candidates, 1),
+    rng,
+  )
+
+  def nearest(queries: Points) -> tuple[np.ndarray, np.ndarray]:
+    queries, _ = sample_sets(metric, queries=queries, references=references[:1])
+    distance, found = search(queries, 1)
+    return distance[:, 0], found[:, 0]
+
+  return nearest
+
+
+def _search(
+  references, metric, index, num_probes, num_candidates, rng
+) -> Callable[[Matrix, int], tuple[np.ndarray, np.ndarray]]:
+  """A faiss index, and the k nearest of what it nominates."""
+  convert = _converter(references, metric)
+  built = _build(
+    references, metric, index, num_probes, num_candidates, convert, rng
+  )
+  count = min(num_candidates, len(references))
+
+  def search(queries: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    candidates = built.search(convert(queries), count)[1]
+    return _measure(queries, references, candidates, metric, k)
+
+  return search
 
 
 def _chunks(references: Points, metric: str) -> Iterator[tuple[int, Matrix]]:

@@ -3,7 +3,11 @@ import pytest
 
 from memjax import neighbors_approximate
 from memjax.distances import exact_neighbors
-from memjax.neighbors_approximate import INDEXES, approximate_neighbors
+from memjax.neighbors_approximate import (
+  INDEXES,
+  approximate_neighbors,
+  approximate_search,
+)
 
 
 def points(*shape, seed=0):
@@ -89,3 +93,18 @@ def test_bad_arguments_are_named(arguments, message):
   }  # fmt: skip
   with pytest.raises(ValueError, match=message):
     approximate_neighbors(**arguments)
+
+
+@pytest.mark.parametrize('metric', ['euclidean', 'cosine'])
+@pytest.mark.parametrize('index', ['hnsw', 'ivf'])
+def test_a_search_that_is_built_once_agrees(metric, index):
+  rng = np.random.default_rng(0)
+  x, queries = rng.normal(size=(300, 5)), rng.normal(size=(20, 5))
+  search = approximate_search(
+    x, metric=metric, index=index, num_candidates=300, num_probes=99
+  )
+  exact = approximate_neighbors(queries, x, metric=metric, index='exact')
+  for part in (slice(0, 20), slice(3, 4)):
+    distance, found = search(queries[part])
+    np.testing.assert_allclose(distance, exact.distance[part, 0])
+    assert (found == exact.index[part, 0]).all()

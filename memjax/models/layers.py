@@ -22,6 +22,7 @@ __all__ = [
   'PixelConvTranspose',
   'conv',
   'conv_transpose',
+  'matmul',
 ]
 
 
@@ -94,8 +95,57 @@ def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
   With more axes XLA's CPU backend copies and transposes for the gradient of
   `matrix`: a backward pass took up to twice as long.
   """
-  y = x.reshape(-1, x.shape[-1]) @ matrix
+  y = matmul(x.reshape(-1, x.shape[-1]), matrix)
   return y.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+def matmul(
+  x: Float[Array, 'b inner'], matrix: Float[Array, 'inner out']
+) -> Float[Array, 'b out']:
+  """`x @ matrix`, in float32 or with bfloat16 operands.
+
+  Under `jax.default_matmul_precision('bfloat16')` x, the matrix, and in the
+  backward pass the gradient of the product are rounded to bfloat16; sums and
+  results stay float32. Written out, because that setting alone does so on TPUs
+  only: GPUs take TensorFloat-32, and CPUs ignore it.
+
+  Example:
+    >>> x = jnp.full((1, 1), 1 + 2.0**-9)
+    >>> with jax.default_matmul_precision('bfloat16'):
+    ...   print(matmul(x, jnp.ones((1, 1))).item())
+    1.0
+  """
+  # The attribute is made when JAX is imported, which type checkers cannot see.
+  if jax.config.jax_default_matmul_precision == 'bfloat16':  # pyrefly: ignore
+    return _bfloat16_matmul(x, matrix)
+  return x @ matrix
+
+
+@jax.custom_vjp
+def _bfloat16_matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
+  return _bfloat16_forward(x, matrix)[0]
+
+
+def _bfloat16_forward(x, matrix):
+  x, matrix = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
+  return _contract(x, matrix, 1, 0), (x, matrix)
+
+
+def _bfloat16_backward(operands, gradient):
+  x, matrix = operands
+  gradient = gradient.astype(jnp.bfloat16)
+  return _contract(gradient, matrix, 1, 1), _contract(x, gradient, 0, 0)
+
+
+_bfloat16_matmul.defvjp(_bfloat16_forward, _bfloat16_backward)
+
+
+def _contract(a, b, axis_a: int, axis_b: int) -> jax.Array:
+  """Sums over one axis of each, in float32."""
+  dimensions = (((axis_a,), (axis_b,)), ((), ()))
+  return jax.lax.dot_general(
+    a, b, dimensions, preferred_element_type=jnp.float32
+  )
 
 
 def _overlap_add(windows: jax.Array, axis: int, taps: int) -> jax.Array:
@@ -145,7 +195,9 @@ class Dense(nn.Module):
     initializer = uniform_fan_in(x.shape[-1])
     kernel = self.param('kernel', initializer, (x.shape[-1], self.features))
     bias = self.param('bias', initializer, (self.features,))
-    return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], self.features))
+    return matmul(x, kernel) + jnp.broadcast_to(
+      bias, (*x.shape[:-1], self.features)
+    )
 
 
 class Conv(nn.Module):
@@ -192,7 +244,7 @@ class PixelConvTranspose(nn.Module):
     """Maps [b, in] to [b, h, w, channels]."""
     initializer = uniform_fan_in(math.prod(self.shape))
     kernel = self.param('kernel', initializer, (x.shape[-1], *self.shape))
-    y = x @ kernel.reshape(x.shape[-1], -1)
+    y = matmul(x, kernel.reshape(x.shape[-1], -1))
     return y.reshape(-1, *self.shape)
 
 

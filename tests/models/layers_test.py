@@ -203,3 +203,34 @@ def test_a_large_mean_costs_no_variance():
   stats = train_fresh_batch_norm(x, np.ones(64, bool))
   expected = x.astype(np.float64).reshape(-1, 4).var(axis=0, ddof=1)
   np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * expected, rtol=1e-4)
+
+
+def bfloat16(array):
+  """Rounds to 8 significant bits, to even, by arithmetic on float64."""
+  mantissa, exponent = np.frexp(np.asarray(array, np.float64))
+  return np.ldexp(np.round(mantissa * 256) / 256, exponent)
+
+
+def test_bfloat16_products_round_their_operands_and_nothing_else():
+  """Both passes against NumPy in float64."""
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+  x, matrix, cotangent = draw(5, 70), draw(70, 9), draw(5, 9)
+  with jax.default_matmul_precision('bfloat16'):
+    y, (x_bar, matrix_bar) = value_and_pullback(
+      layers.matmul, (x, matrix), cotangent
+    )
+  np.testing.assert_allclose(y, bfloat16(x) @ bfloat16(matrix), atol=1e-4)
+  rounded = bfloat16(cotangent)
+  np.testing.assert_allclose(x_bar, rounded @ bfloat16(matrix).T, atol=1e-4)
+  np.testing.assert_allclose(matrix_bar, bfloat16(x).T @ rounded, atol=1e-4)
+  assert {a.dtype for a in (y, x_bar, matrix_bar)} == {jnp.dtype('float32')}
+  assert np.abs(y - x @ matrix).max() > 1e-3  # so the rounding is seen
+
+
+@pytest.mark.parametrize('precision', ['float32', 'tensorfloat32', 'highest'])
+def test_other_precisions_leave_operands_alone(precision):
+  x, matrix = jnp.ones((2, 3)), jnp.ones((3, 4))
+  with jax.default_matmul_precision(precision):
+    text = jax.jit(layers.matmul).lower(x, matrix).as_text()
+  assert 'bf16' not in text

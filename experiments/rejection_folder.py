@@ -1,0 +1,147 @@
+"""Reads the folders of studies of rejection, and scores their samples anew."""
+
+import ast
+import functools
+import json
+import pathlib
+import runpy
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from memjax.analysis.rejection import (
+  NUMBERS,
+  Difference,
+  EmbeddedSets,
+  ModelScores,
+  compare_arms,
+  score_model,
+)
+from memjax.data.dataset import Dataset
+from memjax.data.image_sets import ImageSets, load_image_sets
+from memjax.main import resolve_config
+from memjax.studies.rejection_setting import features, make_embedding
+
+ARMS = ('plain', 'rejection')
+
+
+def make_config(path: str, changes: list[str]):
+  """A config with the changes of --set, without its plain twin."""
+  name, _, variant = resolve_config(path).partition(':')
+  config = runpy.run_path(name)['get_config'](variant)
+  config.compare = False
+  for change in changes:
+    key, _, value = change.partition('=')
+    try:
+      literal = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+      literal = value
+    config.update_from_flattened_dict({key: literal})
+  return config
+
+
+def read_config(folder: pathlib.Path) -> ConfigDict:
+  """The config that a study ran with."""
+  path = folder / 'config.json'
+  if not path.exists():
+    raise SystemExit(f'{path} is missing: expected the folder of a study.')
+  return ConfigDict(json.loads(path.read_text())['config'])
+
+
+def read_numbers(folder: pathlib.Path) -> dict[str, Any]:
+  """What report.json says."""
+  return json.loads((folder / 'report.json').read_text())['numbers']
+
+
+def models_of(folder: pathlib.Path, kind: str) -> list[ModelScores]:
+  """Scores of each seed of a folder's last arm, in one kind of embedding."""
+  arms = read_numbers(folder)['arms']
+  rows = arms['rejection' if 'rejection' in arms else 'plain']['models']
+  nan = lambda value: float('nan') if value is None else value
+  by_class = lambda row: np.array([nan(v) for v in row[kind]['by_class']])
+  return [
+    ModelScores(
+      **{
+        name: by_class(row) if name == 'by_class' else nan(value)
+        for name, value in row[kind].items()
+      }
+    )
+    for row in rows
+  ]
+
+
+def read_samples(folder: pathlib.Path, arm: str = '') -> tuple[np.ndarray, ...]:
+  """(images [m, n, h, w, c], labels [m, n]); of the last arm unless named."""
+  for name in (arm,) if arm else reversed(ARMS):
+    path = folder / f'arrays/samples_{name}.npz'
+    if path.exists():
+      with np.load(path) as saved:
+        return saved['images'], saved['labels']
+  raise SystemExit(f'{folder} holds no samples of {arm or "any arm"}.')
+
+
+@functools.cache
+def load_images(folder: pathlib.Path) -> ImageSets:
+  """The images that a study used."""
+  config = read_config(folder)
+  data = config.data.to_dict()
+  source, directory = data.pop('source'), data.pop('directory')
+  return load_image_sets(
+    source, data_dir=directory or None, seed=config.seed, **data
+  )
+
+
+@functools.cache
+def load_embedding(folder: pathlib.Path, name: str):
+  """An embedding by name, as the study would make it."""
+  config, images = read_config(folder), load_images(folder)
+  if name in ('rejecting', 'judging'):
+    name = config.embedding[name]
+  return make_embedding(config, name, images)
+
+
+def embed_sets(
+  folder: pathlib.Path, name: str, test: Dataset | None = None
+) -> EmbeddedSets:
+  """Training and test images, or another reference set, in an embedding."""
+  images, embedding = load_images(folder), load_embedding(folder, name)
+  sets = (images.train, images.test if test is None else test)
+  return EmbeddedSets(
+    embedding.name,
+    read_config(folder).embedding.metric,
+    *(features(embedding, part.images) for part in sets),
+  )
+
+
+def score(folder, sets: EmbeddedSets, name: str, test: Dataset) -> list:
+  """Scores of each seed's samples in another embedding or by another test."""
+  settings = read_config(folder).score.to_dict()
+  settings.pop('num_samples')
+  train_labels = load_images(folder).train.labels
+  return [
+    score_model(
+      sets,
+      features(load_embedding(folder, name), images),
+      (train_labels, test.labels, labels),
+      threshold=float('nan'),
+      **settings,
+    )
+    for images, labels in zip(*read_samples(folder), strict=True)
+  ]
+
+
+def differences(
+  without: list[ModelScores], with_rejection: list[ModelScores]
+) -> dict[str, Any]:
+  """`compare_arms` as plain numbers, for JSON."""
+  found: dict[str, Difference] = compare_arms(without, with_rejection)
+  return {
+    name: {
+      'mean': found[name].mean,
+      'low': found[name].interval.low,
+      'high': found[name].interval.high,
+      'p_value': found[name].p_value,
+    }
+    for name in NUMBERS
+  }

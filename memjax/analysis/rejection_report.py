@@ -1,0 +1,386 @@
+"""The report of a study of Memorization Rejection: numbers, pictures, words.
+
+`write` leaves report.html, report.json and figures/*.png in the workdir.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from memjax.analysis import (
+  page,
+  rejection_figures,
+  report_parts,
+  sample_figures,
+)
+from memjax.analysis.page import format_number, format_p
+from memjax.analysis.rejection import (
+  ArmScores,
+  Difference,
+  compare_arms,
+  measure_distances,
+  summarize,
+)
+from memjax.analysis.rejection_verdict import (
+  WORDS,
+  ArmResult,
+  Study,
+  Verdict,
+  judge,
+  with_interval,
+)
+from memjax.training.metrics_writer import read_metrics
+
+__all__ = ['Shown', 'write']
+
+_NUM_SHOWN = 8
+_NUM_GRID = 40
+_METHOD = (
+  'Methods: Bai et al. 2022 (Memorization Rejection), Meehan et al. 2020 '
+  '(C_T), Kynkäänniemi et al. 2019 and Naeem et al. 2020 (precision, recall, '
+  'density, coverage); nulls and intervals are memjax’s.'
+)
+_HOW_TO_READ = (
+  '**Rejection.** While training, samples within τ = {threshold} of a training '
+  'image (embedding: {rejecting}) are left out of the generator’s update. '
+  'Sampling is as usual: the generator has learned to keep its distance, or '
+  'has not.\n\n'
+  '**Copies** are samples much nearer to a training image than to any test '
+  'image. The test shuffles which images are called training images and looks '
+  'whether the samples know the difference; it holds for a generator of any '
+  'quality.\n\n'
+  '**C_T** asks whether samples are nearer to the training images than test '
+  'images are. Negative = nearer, which is read as copying; but samples that '
+  'keep to dense regions of the data score negative too, without a copy. Its '
+  'p-value exchanges samples and test images within cells. It is measured in '
+  'the embedding that rejects and in one that does not: what shows in the '
+  'first alone, the generator has learned about the embedding, not about the '
+  'images.\n\n'
+  '**Fréchet distance** is to the TEST images, in the embedding named beside '
+  'it; high = unlike them. It is not FID.\n\n'
+  '**Uncertainty.** A difference is taken seed by seed (both arms share '
+  'initialization, batches and latents) and has a Student interval over '
+  'seeds; with one seed it has none. The test images are the same for all: the '
+  'interval does not say what other test images would give.\n\n'
+  'No distance says what an attacker could learn.'
+)
+
+
+class Shown(NamedTuple):
+  """One seed's samples.
+
+  Attributes:
+    images: uint8 [n, h, w, c].
+    features: [n, d] in the embedding that rejects.
+  """
+
+  images: Shaped[np.ndarray, 'n h w c']
+  features: Float[np.ndarray, 'n d']
+
+
+class _Summary(NamedTuple):
+  """Each arm over its seeds, in both embeddings, and the differences."""
+
+  arms: dict[str, tuple[ArmScores, ArmScores]]
+  differences: tuple[dict[str, Difference], ...]  # none with one arm
+  num_seeds: int
+
+
+def write(
+  workdir: pathlib.Path,
+  study: Study,
+  results: dict[str, ArmResult],
+  shown: dict[str, Shown],
+) -> Verdict:
+  """Writes every result of a study into its folder.
+
+  Args:
+    workdir: with config.json and metrics.jsonl.
+    study: the data.
+    results: of 'plain', 'rejection', or both.
+    shown: of the same arms.
+  """
+  summary = _summarize(results)
+  verdict = judge(study, summary.arms, summary.differences, results)
+  record = report_parts.write_record(
+    workdir,
+    {
+      'verdict': verdict._asdict(),
+      'numbers': _numbers(study, results, summary),
+    },
+  )
+  sections = [
+    report_parts.write_figure(workdir, section)
+    for section in _sections(workdir, study, results, shown)
+  ]
+  how = _HOW_TO_READ.format(
+    threshold=format_number(study.threshold), rejecting=study.sets[0].name
+  )
+  report_parts.write_page(
+    workdir,
+    page.Page(
+      title=f'Memorization Rejection on {study.name}',
+      question='Does the GAN copy its training images? Does rejection help?',
+      verdict_kind=verdict.kind,
+      verdict=verdict.headline,
+      uncertainty=verdict.uncertainty,
+      key_numbers=_cards(study, summary),
+      sections=[
+        _table(study, summary),
+        *sections,
+        _by_seed(study, results),
+        page.Section('What these numbers mean', body=how),
+        report_parts.settings(record),
+      ],
+      footer=report_parts.footer(record, _METHOD),
+    ),
+  )
+  return verdict
+
+
+def _summarize(results: dict[str, ArmResult]) -> _Summary:
+  of = lambda name, k: [model[k] for model in results[name].models]
+  arms = {
+    name: (summarize(of(name, 0)), summarize(of(name, 1))) for name in results
+  }
+  differences = ()
+  if len(results) == 2:
+    differences = tuple(
+      compare_arms(of('plain', k), of('rejection', k)) for k in range(2)
+    )
+  return _Summary(arms, differences, len(next(iter(results.values())).models))
+
+
+def _cards(study: Study, summary: _Summary) -> list[page.KeyNumber]:
+  """C_T of each arm, its change, the cost."""
+  cards = []
+  for name, scores in summary.arms.items():
+    judged = scores[1]
+    low, high = judged.interval['c_t']
+    floor = 1 / (1 + study.num_permutations)
+    over_seeds = (
+      f'{format_number(low)} to {format_number(high)} over seeds; '
+      if np.isfinite(low)
+      else ''
+    )
+    cards.append(
+      page.KeyNumber(
+        f'C_T {WORDS[name]}',
+        format_number(judged.mean['c_t']),
+        over_seeds + format_p(judged.p_value, floor),
+        'Negative = nearer to training images than test images are.',
+      )
+    )
+  if summary.differences:
+    for key, label, meaning in (
+      ('c_t', 'Change of C_T', 'Positive = rejection keeps samples away.'),
+      ('frechet', 'Change of Fréchet distance', 'Positive = quality lost.'),
+    ):
+      change = summary.differences[1][key]
+      low, high = change.interval
+      cards.append(
+        page.KeyNumber(
+          label,
+          format_number(change.mean),
+          f'95 % {format_number(low)} to {format_number(high)}'
+          if np.isfinite(low)
+          else 'one seed: no interval',
+          meaning,
+        )
+      )
+  return cards
+
+
+_LABELS = {
+  'copied_share': 'estimated share of copies',
+  'c_t': 'C_T (negative = nearer to train than test images)',
+  'class_c_t': 'C_T, mean over classes',
+  'frechet': 'Fréchet distance to test images',
+  'precision': 'precision (share on the data)',
+  'recall': 'recall (share of the data reached)',
+  'density': 'density',
+  'coverage': 'coverage',
+  'mean_distance': 'mean distance to the nearest training image',
+  'share_below': 'share within the threshold',
+}
+
+
+def _table(study: Study, summary: _Summary) -> page.Section:
+  """All means with intervals, both embeddings."""
+  rows = []
+  for k, kind in enumerate(('rejecting', 'judging')):
+    for key, label in _LABELS.items():
+      values = [arm[k].mean[key] for arm in summary.arms.values()]
+      if not np.isfinite(values).any():
+        continue
+      row = [f'{label} [{kind}]', *map(format_number, values)]
+      if summary.differences:
+        row.append(with_interval(summary.differences[k][key]))
+      rows.append(row)
+  columns = ['number', *(WORDS[name] for name in summary.arms)]
+  if summary.differences:
+    columns.append('difference')
+  return page.Section(
+    'With and without rejection',
+    body=f'Rejecting embedding: {study.sets[0].name}. Judging embedding: '
+    f'{study.sets[1].name}. Distances: {study.sets[0].metric}.',
+    table=page.Table(columns, rows),
+  )
+
+
+def _sections(workdir, study: Study, results, shown) -> list[page.Section]:
+  """Pictures."""
+  near = {
+    name: measure_distances(study.sets[0], part.features)
+    for name, part in shown.items()
+  }
+  sections = []
+  for name, part in shown.items():
+    sections += _nearest_pairs(study, name, part, near[name])
+  sections.append(
+    page.Section(
+      'Distance to the training images',
+      figure=rejection_figures.distances(
+        measure_distances(study.sets[0], study.sets[0].test).train,
+        {name: found.train for name, found in near.items()},
+        study.threshold,
+        study.sets[0].metric,
+      ),
+      alt='Cumulative distribution of distances to the nearest training image, '
+      'of test images and of samples.',
+      caption='Left of the dashed line: nearer than test images are. Rejection '
+      'should move the samples’ line right of τ.',
+    )
+  )
+  sections += [
+    _classes(study, name, result) for name, result in results.items()
+  ]
+  sections.append(
+    page.Section(
+      'Training',
+      figure=rejection_figures.training_curves(
+        read_metrics(workdir / 'metrics.jsonl'), study.threshold
+      ),
+      alt='Fréchet distance and share of samples beyond the threshold over '
+      'steps.',
+      caption='One line a seed.',
+    )
+  )
+  return sections
+
+
+def _nearest_pairs(study, name: str, part: Shown, near) -> list[page.Section]:
+  """The samples nearest to training images, and some as they come."""
+  order = np.argsort(near.train, kind='stable')[:_NUM_SHOWN]
+  pairs = sample_figures.suspicious_pairs(
+    part.images[order],
+    study.train[near.nearest_train[order]],
+    study.test[near.nearest_test[order]],
+    [f'{near.train[i]:.3f}\n{near.test[i]:.3f}' for i in order],
+  )
+  words = WORDS[name]
+  return [
+    page.Section(
+      f'Nearest samples {words}',
+      figure=pairs,
+      alt=f'The {len(order)} samples nearest to a training image, each above '
+      'its nearest training and test image.',
+      caption='Below each: its distance to the nearest training image, and to '
+      'the nearest test image.',
+    ),
+    page.Section(
+      f'Samples {words}',
+      figure=rejection_figures.sample_grid(part.images[:_NUM_GRID]),
+      alt='Samples, classes in turn, not chosen.',
+      caption='Classes in turn, not chosen.',
+    ),
+  ]
+
+
+def _classes(study: Study, name: str, result: ArmResult) -> page.Section:
+  """C_T of each class over seeds, in the judging embedding."""
+  values = np.array([model[1].by_class for model in result.models])
+  with np.errstate(invalid='ignore'):
+    mean = values.mean(axis=0)
+  spread = (
+    values.std(axis=0, ddof=1)
+    if len(values) > 1
+    else np.full(len(mean), np.nan)
+  )
+  rows = [
+    [int(label), mean[label], spread[label]]
+    for label in np.flatnonzero(np.isfinite(mean))
+  ]
+  return page.Section(
+    f'Classes {WORDS[name]}',
+    table=page.Table(
+      ['class', 'C_T (mean over seeds)', 'standard deviation over seeds'],
+      [[a, float(b), float(c)] for a, b, c in rows],
+      f'C_T of each class against its own images, {study.sets[1].name}',
+      True,
+    ),
+  )
+
+
+def _by_seed(study: Study, results: dict[str, ArmResult]) -> page.Section:
+  rows = [
+    [
+      f'{WORDS[name]}, seed {seed}',
+      *(
+        value
+        for scores in model
+        for value in (scores.c_t, scores.c_t_p_value, scores.frechet)
+      ),
+    ]
+    for name, result in results.items()
+    for seed, model in enumerate(result.models)
+  ]
+  columns = ['model', 'C_T [rejecting]', 'p', 'Fréchet [rejecting]',
+             'C_T [judging]', 'p', 'Fréchet [judging]']  # fmt: skip
+  return page.Section(
+    'Every seed', table=page.Table(columns, rows, 'Seed by seed', True)
+  )
+
+
+def _numbers(study: Study, results, summary: _Summary) -> dict[str, Any]:
+  """The numbers of report.json."""
+  kinds = ('rejecting', 'judging')
+  return {
+    'threshold': study.threshold,
+    'policy': study.policy,
+    'embeddings': dict(
+      zip(kinds, (sets.name for sets in study.sets), strict=True)
+    ),
+    'sizes': {'train': len(study.train), 'test': len(study.test)},
+    'arms': {
+      name: {
+        'failed_step': result.failed_step,
+        'models': [
+          {k: s._asdict() for k, s in zip(kinds, model, strict=True)}
+          for model in result.models
+        ],
+        **{
+          kind: {
+            'mean': scores.mean,
+            'interval': {
+              key: found._asdict() for key, found in scores.interval.items()
+            },
+            'p_value': scores.p_value,
+            'copying_p_value': scores.copying_p_value,
+          }
+          for kind, scores in zip(kinds, summary.arms[name], strict=True)
+        },
+        'array': f'arrays/samples_{name}.npz:images',
+      }
+      for name, result in results.items()
+    },
+    'differences': {
+      kind: {
+        key: {**d._asdict(), 'interval': d.interval._asdict()}
+        for key, d in found.items()
+      }
+      for kind, found in zip(kinds, summary.differences, strict=False)
+    },
+  }

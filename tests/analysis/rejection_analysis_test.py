@@ -1,0 +1,142 @@
+"""Scores of arms, their differences, and the words for them."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from memjax.analysis import rejection, rejection_verdict
+
+RNG = np.random.default_rng(0)
+TRAIN, TEST, HONEST = RNG.normal(size=(3, 300, 4)) + 2
+COPIES = TRAIN + 0.01 * RNG.normal(size=TRAIN.shape)
+LABELS = (np.arange(300) % 3,) * 3
+SETS = rejection.EmbeddedSets('points', 'euclidean', TRAIN, TEST)
+
+
+def score(generated, **options):
+  options = {'num_cells': 2, 'num_permutations': 99, **options}
+  return rejection.score_model(
+    SETS, generated, LABELS, threshold=0.1, **options
+  )
+
+
+@pytest.fixture(scope='module')
+def models():
+  return {'honest': score(HONEST), 'copies': score(COPIES)}
+
+
+def test_copies_are_found_and_an_honest_generator_is_not(models):
+  copies, honest = models['copies'], models['honest']
+  assert copies.c_t < -8
+  assert copies.c_t_p_value == 0.01
+  assert copies.copying_p_value == 0.01
+  assert copies.copied_share > 0.9
+  assert copies.class_c_t < -5
+  assert (copies.by_class < -5).all()
+  assert copies.share_below > 0.95
+  assert honest.c_t_p_value > 0.05
+  assert honest.copying_p_value > 0.05
+  assert honest.share_below < 0.05
+  assert abs(honest.class_c_t) < 2
+
+
+def test_distances_are_those_of_a_loop(models):
+  near = rejection.measure_distances(SETS, HONEST[:20])
+  for row, x in enumerate(HONEST[:20]):
+    to = np.linalg.norm(TRAIN - x, axis=1)
+    np.testing.assert_allclose(near.train[row], to.min())
+    assert near.nearest_train[row] == to.argmin()
+    np.testing.assert_allclose(
+      near.test[row], np.linalg.norm(TEST - x, axis=1).min()
+    )
+
+
+def test_too_few_samples_a_class_leave_class_numbers_out():
+  found = rejection.score_model(
+    SETS, HONEST[:45], (*LABELS[:2], LABELS[2][:45]), threshold=math.nan,
+    num_cells=1, num_permutations=19,
+  )  # fmt: skip
+  assert math.isnan(found.class_c_t)
+  assert np.isnan(found.by_class).all()
+  assert math.isnan(found.share_below)
+  assert math.isfinite(found.c_t)
+
+
+def change(model, **numbers):
+  return model._replace(**numbers)
+
+
+def test_differences_are_paired_and_have_a_t_interval(models):
+  base = models['honest']
+  without = [change(base, c_t=x) for x in (-5.0, -1.0, -3.0)]
+  with_it = [change(base, c_t=x) for x in (-4.0, 0.5, -1.5)]
+  found = rejection.compare_arms(without, with_it)['c_t']
+  d = np.array([1.0, 1.5, 1.5])
+  expected = scipy.stats.ttest_1samp(d, 0.0)
+  np.testing.assert_allclose(found.mean, d.mean())
+  np.testing.assert_allclose(found.interval, expected.confidence_interval())
+  np.testing.assert_allclose(found.p_value, expected.pvalue)
+  with pytest.raises(ValueError, match='without has 3 models'):
+    rejection.compare_arms(without, with_it[:2])
+
+
+def test_one_seed_has_no_interval(models):
+  arm = rejection.summarize([models['honest']])
+  assert all(map(math.isnan, arm.interval['c_t']))
+  assert arm.p_value == models['honest'].c_t_p_value
+
+
+def test_twice_the_median_p_is_valid_for_dependent_seeds():
+  """Under the null, whatever the dependence: P(p ≤ 0.05) ≤ 0.05."""
+  rng = np.random.default_rng(1)
+  for correlation in (0.0, 0.9, 1.0):
+    shared = rng.normal(size=(20_000, 1)) * np.sqrt(correlation)
+    own = rng.normal(size=(20_000, 3)) * np.sqrt(1 - correlation)
+    p_values = scipy.stats.norm.cdf(shared + own)
+    combined = np.minimum(1, 2 * np.median(p_values, axis=1))
+    assert (combined <= 0.05).mean() <= 0.05 + 4 * np.sqrt(0.05 / 20_000)
+
+
+def judge(without, with_it):
+  images = np.zeros((3, 2, 2, 1), np.uint8)
+  study = rejection_verdict.Study(
+    'points', images, images, (SETS, SETS), 0.1, 'drop', 99
+  )
+  results = {
+    name: rejection_verdict.ArmResult(
+      [(m, m) for m in seeds], np.array([-1] * (len(seeds) - 1) + [7])
+    )
+    for name, seeds in (('plain', without), ('rejection', with_it))
+  }
+  arms = {
+    name: tuple(
+      rejection.summarize([m[k] for m in result.models]) for k in range(2)
+    )
+    for name, result in results.items()
+  }
+  change = rejection.compare_arms(without, with_it)
+  return rejection_verdict.judge(study, arms, (change, change), results)
+
+
+def test_the_verdict_says_what_rejection_does(models):
+  copies = [change(models['copies'], c_t=x) for x in (-12.0, -12.2, -12.4)]
+  honest = [change(models['honest'], c_t=x) for x in (0.1, -0.2, 0.2)]
+  helped = judge(copies, honest)
+  assert helped.kind == 'no_copying'
+  assert '**Without rejection** it copies' in helped.headline
+  assert '**With rejection** no copies are found' in helped.headline
+  assert 'keep its distance: C_T rises by 12.2' in helped.headline
+  assert 'seed 2 stopped before step 7' in helped.uncertainty
+  shifts = zip(copies, (0.1, -0.1, 0.02), strict=True)
+  useless = judge(copies, [change(m, c_t=m.c_t + s) for m, s in shifts])
+  assert useless.kind == 'copies'
+  assert 'no effect beyond chance' in useless.headline
+  noise = [change(m, c_t=9.0, c_t_p_value=1.0) for m in honest]
+  assert judge(copies, noise).kind == 'differs'
+  # Narrow samples: near everything, but no nearer to train than to test.
+  narrow = [change(m, c_t=-4.0, c_t_p_value=0.01) for m in honest]
+  assert judge(copies, narrow).kind == 'leans'
+  one = judge(copies[:1], honest[:1])
+  assert 'one seed: no interval' in one.headline

@@ -1,0 +1,422 @@
+"""Memorization Rejection: the search, the wrapped loss, the guard."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import memjax
+from memjax import rejection
+
+METRICS = ('cosine', 'euclidean')
+
+
+def slow_nearest(train, queries, metric):
+  train, queries = (np.asarray(x, np.float64) for x in (train, queries))
+  if metric == 'cosine':
+    train, queries = (
+      x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, queries)
+    )
+  squared = ((queries[:, None] - train[None]) ** 2).sum(axis=2)
+  best = squared.argmin(axis=1)
+  low = squared.min(axis=1)
+  return (low / 2 if metric == 'cosine' else np.sqrt(low)), best
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit])
+def test_nearest_equals_its_definition(metric, wrap):
+  rng = np.random.default_rng(0)
+  train, queries = rng.normal(size=(300, 7)), rng.normal(size=(40, 7))
+  index = rejection.make_index(train, metric=metric)
+  found = wrap(rejection.nearest)(index, jnp.asarray(queries, jnp.float32))
+  distance, best = slow_nearest(train, queries, metric)
+  np.testing.assert_allclose(found.distance, distance, rtol=1e-5)
+  assert (found.index == best).all()
+  twin = memjax.nearest_neighbors(queries, train, metric=metric)
+  np.testing.assert_allclose(found.distance, twin.distance[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_near_copies_have_the_right_distance(metric):
+  """Where 1 − x·y and |x|² + |y|² − 2x·y would be rounding noise."""
+  rng = np.random.default_rng(1)
+  train = rng.uniform(size=(200, 3072)).astype(np.float32)
+  queries = train[:64] + (1e-5 * rng.normal(size=(64, 3072))).astype(np.float32)
+  index = rejection.make_index(train, metric=metric)
+  found = rejection.nearest(index, jnp.asarray(queries))
+  # Against points rounded as the index's are: their rounding is not an error.
+  points = np.asarray(index.points, np.float64)
+  exact = slow_nearest(points, queries, metric)[0]
+  np.testing.assert_allclose(found.distance, exact, rtol=2e-2)
+  assert (found.index == np.arange(64)).all()
+  copies = rejection.nearest(index, jnp.asarray(train[:64])).distance
+  assert copies.max() < 1e-12
+  assert not memjax.rejection_mask(copies, 1e-12).any()
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_error_keeps_its_bound(metric):
+  """Clusters much farther from the origin than they are wide."""
+  rng = np.random.default_rng(2)
+  train = 1 + 1e-3 * rng.normal(size=(500, 64))
+  queries = 1 + 1e-3 * rng.normal(size=(100, 64))
+  index = rejection.make_index(train, metric=metric)
+  found = np.asarray(rejection.nearest(index, jnp.asarray(queries)).distance)
+  exact, _ = slow_nearest(np.asarray(index.points), np.float32(queries), metric)
+  bound = (2 * 64 + 32) * 1.2e-7
+  if metric == 'euclidean':
+    found, exact = found**2, exact**2
+    bound *= 2 * np.square(train).sum(axis=1).max()
+  assert (found >= exact * (1 - 1e-4) - 1e-12).all()
+  assert (found <= exact * (1 + 1e-4) + bound).all()
+
+
+def test_a_zero_query_is_far_from_everything():
+  index = rejection.make_index(np.eye(3))
+  assert rejection.nearest(index, jnp.zeros((1, 3))).distance.tolist() == [1.0]
+
+
+def test_index_is_an_argument_and_checks_its_features():
+  index = rejection.make_index(np.eye(3), metric='euclidean')
+  leaves = jax.tree.leaves(index)
+  assert [leaf.shape for leaf in leaves] == [(3, 3), (3,)]
+  with pytest.raises(ValueError, match='4 features and index 3'):
+    rejection.nearest(index, jnp.ones((2, 4)))
+  with pytest.raises(ValueError, match='zero vector'):
+    rejection.make_index(np.zeros((2, 3)))
+
+
+# A tiny GAN in two dimensions, with coupling between samples: its generator
+# subtracts the batch's mean, as batch normalization does.
+
+TRAIN = np.random.default_rng(3).normal(size=(24, 2))
+INDEX = rejection.make_index(TRAIN, metric='euclidean')
+
+
+def draw(key):
+  return jax.random.normal(key, (32, 3))
+
+
+def generate(params, z, *, coupled=True):
+  hidden = jnp.tanh(z @ params['in'])
+  if coupled:
+    hidden = hidden - hidden.mean(axis=0, keepdims=True)
+  return hidden @ params['out'], hidden.mean()
+
+
+def discriminate(params, x):
+  return (jnp.tanh(x @ params['in']) @ params['out'])[:, 0]
+
+
+def tiny(key):
+  keys = jax.random.split(key, 4)
+  shapes = {'in': (3, 16), 'out': (16, 2)}, {'in': (2, 16), 'out': (16, 1)}
+  return [
+    {
+      name: 0.5 * jax.random.normal(k, shape[name])
+      for k, name in zip(pair, shape, strict=True)
+    }
+    for pair, shape in zip((keys[:2], keys[2:]), shapes, strict=True)
+  ]
+
+
+def make_loss(discriminator, generate=generate, **options):
+  return rejection.rejecting_loss(
+    draw,
+    generate,
+    lambda x, z: -discriminate(discriminator, x),
+    lambda x: rejection.nearest(INDEX, x).distance,
+    **options,
+  )
+
+
+def gradient(loss, params, seed=7):
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(
+    params, jax.random.key(seed)
+  )
+
+
+def flat(tree):
+  return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize('policy', ['drop', 'resample'])
+def test_all_accepted_is_the_plain_step(policy):
+  generator, discriminator = tiny(jax.random.key(0))
+  (plain, _), expected = gradient(
+    make_loss(discriminator, threshold=0.0, policy='none'), generator
+  )
+  (value, seen), found = gradient(
+    make_loss(discriminator, threshold=0.0, policy=policy), generator
+  )
+  assert seen.is_accepted.all()
+  assert float(seen.acceptance_rate) == 1.0
+  assert int(seen.num_drawn) == 32
+  np.testing.assert_allclose(value, plain, rtol=1e-6)
+  np.testing.assert_allclose(flat(found), flat(expected), rtol=0, atol=1e-6)
+
+
+def test_drop_is_the_mean_over_accepted_rows():
+  """The slow twin indexes rows out, as the published code does."""
+  generator, discriminator = tiny(jax.random.key(1))
+  loss = make_loss(discriminator, threshold=0.15)
+  (value, seen), found = gradient(loss, generator)
+  kept = np.flatnonzero(np.asarray(seen.is_accepted))
+  assert 0 < len(kept) < 32
+
+  def slow(params):
+    x, _ = generate(params, draw(jax.random.fold_in(jax.random.key(7), 0)))
+    return -discriminate(discriminator, x[kept]).mean()
+
+  expected_value, expected = jax.value_and_grad(slow)(generator)
+  np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+  np.testing.assert_allclose(flat(found), flat(expected), rtol=1e-4, atol=1e-6)
+  x, _ = generate(generator, draw(jax.random.fold_in(jax.random.key(7), 0)))
+  exact, _ = slow_nearest(TRAIN, x, 'euclidean')
+  assert (np.asarray(seen.is_accepted) == (exact > 0.15)).all()
+  np.testing.assert_allclose(seen.acceptance_rate, len(kept) / 32)
+
+
+@pytest.mark.parametrize('policy', ['drop', 'resample'])
+def test_all_rejected_has_no_gradient(policy):
+  generator, discriminator = tiny(jax.random.key(2))
+  loss = make_loss(discriminator, threshold=1e9, policy=policy, max_redraws=3)
+  (value, seen), found = gradient(loss, generator)
+  assert float(value) == 0.0
+  assert not flat(found).any()
+  assert not seen.is_accepted.any()
+  assert float(seen.acceptance_rate) == 0.0
+  assert int(seen.num_drawn) == (32 if policy == 'drop' else 32 * 4)
+
+
+def test_resample_fills_the_batch():
+  generator, discriminator = tiny(jax.random.key(3))
+  uncoupled = lambda params, z: generate(params, z, coupled=False)
+  options = {'generate': uncoupled, 'threshold': 0.15}
+  loss = make_loss(discriminator, policy='resample', max_redraws=50, **options)
+  (_, seen), found = gradient(loss, generator)
+  assert seen.is_accepted.all()
+  assert (seen.distance > 0.15).all()
+  (_, dropped), _ = gradient(make_loss(discriminator, **options), generator)
+  np.testing.assert_allclose(seen.acceptance_rate, dropped.acceptance_rate)
+  assert int(seen.num_drawn) > 32
+
+  # Algorithm 1, one latent at a time, from the same draws.
+  key, latents = jax.random.key(7), []
+  for row in range(32):
+    for attempt in range(51):
+      z = draw(jax.random.fold_in(key, attempt))[row]
+      x = uncoupled(generator, z[None])[0]
+      if slow_nearest(TRAIN, x, 'euclidean')[0][0] > 0.15:
+        break
+    latents.append(z)
+  slow = lambda params: (
+    -discriminate(
+      discriminator, uncoupled(params, jnp.stack(latents))[0]
+    ).mean()
+  )
+  expected = jax.grad(slow)(generator)
+  np.testing.assert_allclose(flat(found), flat(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_none_compiles_the_plain_step():
+  generator, discriminator = tiny(jax.random.key(4))
+  called = []
+  loss = rejection.rejecting_loss(
+    draw,
+    generate,
+    lambda x, z: -discriminate(discriminator, x),
+    lambda x: called.append(x),
+    threshold=0.1,
+    policy='none',
+  )
+  gradient(loss, generator)
+  assert not called
+
+
+def test_no_gradient_through_distance_or_mask():
+  """A distance that would have a huge slope changes nothing."""
+  generator, discriminator = tiny(jax.random.key(5))
+  steep = rejection.rejecting_loss(
+    draw,
+    generate,
+    lambda x, z: -discriminate(discriminator, x),
+    lambda x: 1e6 * jnp.abs(x).sum(axis=1) + 1.0,
+    threshold=0.5,
+  )
+  plain = make_loss(discriminator, threshold=0.0, policy='none')
+  np.testing.assert_allclose(
+    flat(gradient(steep, generator)[1]),
+    flat(gradient(plain, generator)[1]),
+    rtol=0,
+    atol=1e-6,
+  )
+
+
+def test_a_search_on_the_host_gives_the_same_step():
+  from memjax.neighbors_approximate import approximate_search
+
+  generator, discriminator = tiny(jax.random.key(8))
+  search = approximate_search(TRAIN, num_candidates=24)
+  losses = [
+    rejection.rejecting_loss(
+      draw,
+      generate,
+      lambda x, z: -discriminate(discriminator, x),
+      distance,
+      threshold=0.15,
+    )
+    for distance in (
+      rejection.host_distance(search),
+      lambda x: rejection.nearest(INDEX, x).distance,
+    )
+  ]
+  (_, host), one = gradient(losses[0], generator)
+  (_, device), two = gradient(losses[1], generator)
+  np.testing.assert_allclose(host.distance, device.distance, rtol=1e-5)
+  np.testing.assert_allclose(flat(one), flat(two), rtol=0, atol=1e-6)
+  broken = rejection.host_distance(search)(jnp.array([[jnp.nan, 0.0]]))
+  assert not memjax.rejection_mask(broken, 0.0).any()
+
+
+def test_the_threshold_is_traced_once():
+  generator, discriminator = tiny(jax.random.key(6))
+  traces = []
+
+  @jax.jit
+  def rate(threshold):
+    traces.append(1)
+    loss = make_loss(discriminator, threshold=threshold)
+    return loss(generator, jax.random.key(0))[1].acceptance_rate
+
+  rates = [float(rate(jnp.float32(t))) for t in (0.0, 0.1, 0.3, 5.0)]
+  assert len(traces) == 1
+  assert rates[0] == 1.0
+  assert rates == sorted(rates, reverse=True)
+  assert rates[-1] == 0.0
+
+
+def train_tiny(policy, threshold, seed, steps=300):
+  """Trains the tiny GAN; returns 512 samples."""
+  generator, discriminator = tiny(jax.random.key(seed))
+  adam = optax.adam(5e-3, b1=0.5)
+  state = (generator, discriminator, adam.init(generator))
+  state += (adam.init(discriminator),)
+
+  def step(i, state):
+    generator, discriminator, g_state, d_state = state
+    key = jax.random.fold_in(jax.random.key(seed + 100), i)
+    fake, _ = generate(generator, draw(jax.random.fold_in(key, 1)))
+
+    def d_loss(params):
+      real = discriminate(params, jnp.asarray(TRAIN, jnp.float32))
+      hinge = lambda score: jax.nn.relu(1 + score).mean()
+      return hinge(-real) + hinge(discriminate(params, fake))
+
+    updates, d_state = adam.update(jax.grad(d_loss)(discriminator), d_state)
+    discriminator = optax.apply_updates(discriminator, updates)
+    loss = make_loss(discriminator, policy=policy, threshold=threshold)
+    (_, seen), slope = jax.value_and_grad(loss, has_aux=True)(generator, key)
+    updates, new = adam.update(slope, g_state)
+    is_any = seen.is_accepted.any()
+    keep = lambda a, b: jnp.where(is_any, a, b)
+    updates = jax.tree.map(lambda u: keep(u, 0.0), updates)
+    generator = optax.apply_updates(generator, updates)
+    g_state = jax.tree.map(keep, new, g_state)
+    return generator, discriminator, g_state, d_state
+
+  state = jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, s))(state)
+  z = jax.random.normal(jax.random.key(9), (512, 3))
+  return np.asarray(generate(state[0], z)[0])
+
+
+@pytest.mark.parametrize('policy', ['drop', 'resample'])
+def test_a_tiny_gan_trains_with_every_policy(policy):
+  samples = train_tiny(policy, 0.05, seed=0)
+  assert np.isfinite(samples).all()
+  # It has learned where the data are: about the origin, with their spread.
+  assert abs(samples.mean()) < 0.6
+  assert 0.3 < samples.std() < 2.5
+
+
+def uniform(key, count):
+  return jax.random.uniform(key, (count, 1))
+
+
+def guarded_uniform(**options):
+  train = np.array([[0.0], [1.0]])
+  index = rejection.make_index(train, metric='euclidean')
+  return rejection.guard(uniform, index, 0.25, **options)
+
+
+def test_guard_follows_the_truncated_density():
+  found = guarded_uniform()(jax.random.key(0), 20_000)
+  assert found.samples.shape == (20_000, 1)
+  assert found.num_missing == 0
+  assert (found.distance > 0.25).all()
+  # Uniform on (¼, ¾): mean ½, variance 1/48, half refused.
+  assert abs(found.samples.mean() - 0.5) < 5 * np.sqrt(1 / 48 / 20_000)
+  np.testing.assert_allclose(found.samples.var(), 1 / 48, rtol=0.03)
+  np.testing.assert_allclose(
+    found.num_refused / found.num_drawn, 0.5, atol=0.01
+  )
+  assert ((found.samples[:, 0] > 0.5) == found.nearest).all()
+
+
+def test_guard_is_bounded_and_says_so():
+  far = rejection.make_index(np.array([[0.5]]), metric='euclidean')
+  refuse_all = rejection.guard(uniform, far, 9.0, max_draws_per_sample=3.0)
+  found = refuse_all(jax.random.key(0), 512)
+  assert len(found.samples) == 0
+  assert found.num_drawn == found.num_refused == 3 * 512
+  assert found.num_missing == 512
+  few = guarded_uniform(max_draws_per_sample=1.0)(jax.random.key(0), 512)
+  assert few.num_missing == 512 - len(few.samples) > 0
+
+
+def test_guard_keeps_pytrees_together_and_repeats_itself():
+  def sampler(key, count):
+    x = uniform(key, count)
+    return {'x': x, 'label': (10 * x[:, 0]).astype(int)}
+
+  index = rejection.make_index(np.array([[0.0], [1.0]]), metric='euclidean')
+  guarded = rejection.guard(sampler, index, 0.25, embed=lambda s: s['x'])
+  one, two = (guarded(jax.random.key(1), 100) for _ in range(2))
+  assert (
+    one.samples['label'] == (10 * one.samples['x'][:, 0]).astype(int)
+  ).all()
+  np.testing.assert_array_equal(one.samples['x'], two.samples['x'])
+
+
+def test_bad_arguments_are_named():
+  index = rejection.make_index(np.eye(2))
+  with pytest.raises(ValueError, match='threshold=-1.0'):
+    rejection.guard(uniform, index, -1.0)
+  with pytest.raises(ValueError, match='num_samples=0'):
+    rejection.guard(uniform, index, 0.1)(jax.random.key(0), 0)
+  with pytest.raises(ValueError, match="policy='reject'.*'drop'"):
+    make_loss({}, threshold=0.1, policy='reject')
+  with pytest.raises(ValueError, match='max_redraws=0'):
+    make_loss({}, threshold=0.1, max_redraws=0)
+
+
+def test_importing_it_stays_light():
+  code = (
+    'import sys, memjax; memjax.rejection.guard; '
+    'bad = {"flax", "orbax", "tensorflow_datasets", "faiss", "matplotlib"}; '
+    'sys.exit(", ".join(bad & set(sys.modules)) or 0)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr

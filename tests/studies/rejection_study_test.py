@@ -1,0 +1,245 @@
+"""The study of rejection: every config, resuming, stopping, its report."""
+
+import importlib
+import json
+import os
+import pathlib
+import runpy
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from memjax.studies import rejection as study
+from memjax.training.metrics_writer import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = {
+  'embedding.rejecting': 'pixels',
+  'train.steps': 2,
+  'train.evaluate_every': 1,
+  'train.num_evaluated': 30,
+  'score.num_samples': 60,
+  'score.num_cells': 1,
+  'score.num_permutations': 19,
+}
+
+
+def load(name, variant='small', **changes):
+  config = runpy.run_path(str(ROOT / f'configs/{name}.py'))['get_config'](
+    variant
+  )
+  config.update_from_flattened_dict({**TINY, **changes})
+  return config
+
+
+def report(workdir):
+  return json.loads((workdir / 'report.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('digits')
+  study.run(load('digits_gan'), workdir)
+  return workdir
+
+
+def test_what_it_leaves(digits):
+  found = report(digits)
+  assert set(found['numbers']['arms']) == {'plain', 'rejection'}
+  assert found['numbers']['threshold'] > 0
+  assert len(found['numbers']['arms']['plain']['models']) == 2
+  assert set(found['numbers']['differences']) == {'rejecting', 'judging'}
+  page = (digits / 'report.html').read_text()
+  for words in (
+    'without rejection',
+    'with rejection',
+    'Nearest samples',
+    'C_T',
+  ):
+    assert words in page
+  rows = read_metrics(digits / 'metrics.jsonl')
+  assert len(rows) == 2 * 2 * 2  # arms, seeds, visits
+  for row in rows:
+    assert 0 <= row['acceptance'] <= 1
+    assert row['frechet'] > 0
+  for arm in ('plain', 'rejection'):
+    with np.load(digits / f'arrays/samples_{arm}.npz') as saved:
+      assert saved['images'].shape == (2, 60, 8, 8, 1)
+      assert saved['images'].dtype == np.uint8
+      assert (saved['failed_step'] == -1).all()
+    assert (digits / f'figures/{arm}_000002.png').exists()
+
+
+def test_arms_differ_by_rejection_alone(digits):
+  """Seeds share their start: the first discriminator loss is the same."""
+  rows = read_metrics(digits / 'metrics.jsonl')
+  first = {
+    (r['arm'], r['seed']): r['discriminator_loss']
+    for r in rows
+    if r['step'] == 1
+  }
+  for seed in range(2):
+    assert first['plain', seed] == first['rejection', seed]
+  assert first['plain', 0] != first['plain', 1]
+
+
+def test_another_scoring_needs_no_training(digits, monkeypatch):
+  monkeypatch.setattr(study, '_train', None)
+  before = report(digits)['numbers']['arms']['plain']['judging']['mean']
+  study.run(load('digits_gan', **{'score.k': 3}), digits)
+  after = report(digits)['numbers']['arms']['plain']['judging']['mean']
+  assert after['c_t'] == before['c_t']
+  with pytest.raises(ValueError, match='holds a run of another config'):
+    study.run(load('digits_gan', seed=1), digits)
+
+
+def test_plain_alone(tmp_path):
+  config = load('digits_gan', threshold='0', **{'train.num_repeats': 1})
+  study.run(config, tmp_path)
+  found = report(tmp_path)
+  assert set(found['numbers']['arms']) == {'plain'}
+  assert found['numbers']['differences'] == {}
+
+
+def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path):
+  config = load(
+    'digits_gan', threshold='50.0', compare=False,
+    **{'train.patience': 1, 'train.num_repeats': 1},
+  )  # fmt: skip
+  message = 'seed 0: stopped before step 0, every sample was rejected'
+  for _ in range(2):  # and again, at once, when it is run again
+    with pytest.raises(RuntimeError, match=message):
+      study.run(config, tmp_path)
+  assert list((tmp_path / 'checkpoints/rejection').iterdir())
+  assert not (tmp_path / 'report.html').exists()
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('threshold', 'much', "config.threshold='much'"),
+    ('threshold', '-1', 'config.threshold=-1.0'),
+    ('policy', 'reject', "config.policy='reject'"),
+    ('embedding.judging', 'vgg', "config.embedding.judging='vgg'"),
+    ('model.name', 'gan', "config.model.name='gan'"),
+    ('train.batch_size', 1, 'config.train.batch_size=1'),
+    ('score.num_samples', 0, 'config.score.num_samples=0'),
+    ('data.num_train', 5000, 'num_train=5000'),
+  ],
+)
+def test_bad_values_are_named(tmp_path, key, value, message):
+  with pytest.raises(ValueError, match=message):
+    study.run(load('digits_gan', **{key: value}), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def fake_source(tmp_path, channels):
+  rng = np.random.default_rng(0)
+  path = tmp_path / 'images.npz'
+  images = rng.integers(0, 256, (60, 32, 32, channels), dtype=np.uint8)
+  np.savez(path, images=images, labels=np.arange(60) % 10)
+  return f'npz:{path}'
+
+
+# Others than this one compile for a minute.
+LARGE = [
+  pytest.param(name, marks=pytest.mark.slow)
+  for name in ('cifar_sagan', 'cifar_biggan', 'cifar_biggan_diffaug')
+]
+
+
+@pytest.mark.parametrize('name', ['fashion_gan', *LARGE])
+def test_one_step_of_every_config(tmp_path, name):
+  is_grey = name == 'fashion_gan'
+  config = load(
+    name,
+    threshold='0.0001',
+    compare=False,
+    **{
+      'data.source': fake_source(tmp_path, 1 if is_grey else 3),
+      'data.test_split': '', 'data.pad': 0, 'data.num_train': 20,
+      'data.num_test': 20, 'data.num_further': 0,
+      'train.num_repeats': 1, 'train.steps': 1, 'train.batch_size': 2,
+      'train.discriminator_steps': 1, 'score.num_samples': 30,
+    },
+  )  # fmt: skip
+  study.run(config, tmp_path / 'run')
+  assert (tmp_path / 'run/report.html').exists()
+
+
+# A driver that dies by SIGKILL in the middle of things; see kill_test.py.
+DRIVER = """
+import os, runpy, signal, sys
+from memjax import files
+from memjax.training.checkpoints import Checkpoints
+
+what, number = sys.argv.pop(1).split(':')
+count = 0
+
+def dying(function):
+  def wrapper(*args, **kwargs):
+    global count
+    count += 1
+    if count == int(number):
+      os.kill(os.getpid(), signal.SIGKILL)
+    return function(*args, **kwargs)
+  return wrapper
+
+if what == 'checkpoint':
+  Checkpoints.save = dying(Checkpoints.save)
+elif what == 'write':
+  files.write_atomically = dying(files.write_atomically)
+runpy.run_module('memjax.main', run_name='__main__')
+"""
+
+
+def start(workdir, moment):
+  flags = {**TINY, 'train.num_repeats': 1, 'train.checkpoint_seconds': 0.0}
+  done = subprocess.run(
+    [
+      sys.executable, '-c', DRIVER, moment,
+      '--config=configs/digits_gan.py:small', f'--workdir={workdir}',
+      *(f'--config.{key}={value}' for key, value in flags.items()),
+    ],
+    cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True, text=True, check=False, timeout=600,
+  )  # fmt: skip
+  return done.returncode, done.stdout + done.stderr
+
+
+def samples(workdir):
+  found = {}
+  for arm in ('plain', 'rejection'):
+    with np.load(workdir / f'arrays/samples_{arm}.npz') as saved:
+      found[arm] = saved['images']
+  return found
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
+  code, output = start(tmp_path / 'whole', 'never:0')
+  assert code == 0, output
+  workdir = tmp_path / 'killed'
+  # In a checkpoint, then while a visit writes what it had written before.
+  for moment in ('checkpoint:2', 'write:5'):
+    code, output = start(workdir, moment)
+    assert code == -signal.SIGKILL, output
+  code, output = start(workdir, 'never:0')
+  assert code == 0, output
+  expected = samples(tmp_path / 'whole')
+  for arm, images in samples(workdir).items():
+    np.testing.assert_array_equal(images, expected[arm])
+  assert not list(workdir.rglob('*.tmp'))
+  rows = lambda path: [
+    (r['arm'], r['step'], r['frechet'])
+    for r in read_metrics(path / 'metrics.jsonl')
+  ]
+  assert rows(workdir) == rows(tmp_path / 'whole')
+  assert report(workdir)['numbers'] == report(tmp_path / 'whole')['numbers']
+
+
+def test_the_study_is_known_to_main():
+  main = importlib.import_module('memjax.main')
+  assert 'rejection' in main.STUDIES
