@@ -1,0 +1,145 @@
+"""Can images with a watermark be found by when they are memorized?
+
+  python experiments/watermark.py --runs=runs/watermark
+
+300 of scikit-learn's digits, 2 % of them with a white corner, as the first six
+principal components of the pixels; the tiny model learns their distribution,
+all repeats at once, each with other images. Each training image gets the mean
+evaluation at which samples are memorized from it; AUROC of marked against other
+images, over repeats, beside chance. A second column asks the same of the
+distance to the mean, which needs no model. Resumes; writes
+`results/watermark.json`.
+
+Reference: Outliers Memorized Last (2023), section 5.1.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags, logging
+
+from memjax.analysis.stats import bootstrap_interval
+from memjax.data.sources import load_dataset
+from memjax.files import save_arrays
+from memjax.models.denoiser import Denoiser
+from memjax.scores.membership import membership_inference
+from memjax.scores.memorized_when import (
+  memorized_from,
+  time_memorized,
+)
+from memjax.training.epochs import init_epoch_state, make_train_epochs
+from memjax.training.resumable import run_resumable
+from memjax.workdir import write_json
+
+_RUNS = flags.DEFINE_string('runs', 'runs/watermark', 'Where the run goes.')
+_OUT = flags.DEFINE_string(
+  'out', 'experiments/results/watermark.json', 'Where results go.'
+)
+_REPEATS = flags.DEFINE_integer('repeats', 10, 'Draws of images and models.')
+_EPOCHS = flags.DEFINE_integer('epochs', 1500, 'Of two steps each.')
+_SIZE, _MARKED, _COMPONENTS, _VISITS = 300, 6, 6, 25
+
+
+def draw(repeat):
+  """(train, test) embeddings [300, 6]; the first six images are marked."""
+  images = load_dataset('digits').images.astype(np.float64)
+  rng = np.random.default_rng([repeat, 17])
+  images = images[rng.permutation(len(images))[: 2 * _SIZE]]
+  sets = images.reshape(2, _SIZE, *images.shape[1:])
+  sets[:, :_MARKED, -3:, -3:] = 255
+  train, test = sets.reshape(2, _SIZE, -1)
+  mean = train.mean(axis=0)
+  axes = np.linalg.svd(train - mean, full_matrices=False)[2][:_COMPONENTS]
+  scale = ((train - mean) @ axes.T).std()
+  return [
+    ((x - mean) @ axes.T / scale).astype(np.float32) for x in (train, test)
+  ]
+
+
+def count_over_training(sets, folder):
+  """[E, R, n] samples memorized from each image, at each evaluation."""
+  model = Denoiser(num_features=_COMPONENTS)
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.01)
+  )
+  keys = jax.random.split(jax.random.key(0), len(sets))
+  points = jnp.stack([train for train, _ in sets])
+  train = jax.jit(
+    jax.vmap(
+      make_train_epochs(model, optimizer, _SIZE // 2),
+      in_axes=(0, 0, None, None, 0),
+    )
+  )
+  sample = jax.jit(
+    lambda variables, keys: jax.lax.map(
+      lambda a: model.sample(*a, _SIZE, block_size=256), (variables, keys)
+    )
+  )
+  grid = np.geomspace(max(1, _EPOCHS.value // 200), _EPOCHS.value, _VISITS)
+  visits = sorted({int(v) for v in grid.round()})
+  part = lambda epoch: folder / 'arrays' / f'counts_{epoch:06d}.npz'
+
+  def visit(epoch, state):
+    epoch_keys = jax.vmap(lambda key: jax.random.fold_in(key, 10**6 + epoch))
+    samples = np.asarray(
+      sample(state.train.variables, epoch_keys(keys)), np.float64
+    )
+    counts = [
+      memorized_from(*(np.float64(x) for x in pair), generated)
+      for pair, generated in zip(sets, samples, strict=True)
+    ]
+    save_arrays(part(epoch), counts=np.array(counts))
+
+  run_resumable(
+    jax.jit(jax.vmap(lambda k: init_epoch_state(model, optimizer, k)))(keys),
+    lambda state, begin, end: train(state, points, begin, end, keys),
+    _EPOCHS.value,
+    folder / 'checkpoints',
+    visits=visits,
+    visit=visit,
+    unit='images·models trained',
+    units_per_step=_SIZE * len(sets),
+    checkpoint_seconds=60.0,
+  )
+  counts = []
+  for epoch in visits:
+    with np.load(part(epoch)) as saved:
+      counts.append(saved['counts'])
+  return np.array(counts)
+
+
+def main(_) -> None:
+  """Trains or goes on, and prints."""
+  logging.set_verbosity(logging.INFO)
+  sets = [draw(repeat) for repeat in range(_REPEATS.value)]
+  counts = count_over_training(sets, pathlib.Path(_RUNS.value))
+  is_marked = np.arange(_SIZE) < _MARKED
+  number = np.arange(len(counts), dtype=np.float64)
+  scores = {
+    'later memorized': [
+      time_memorized(number, c) for c in counts.swapaxes(0, 1)
+    ],
+    'more often memorized': [
+      c.sum(axis=0) * 1.0 for c in counts.swapaxes(0, 1)
+    ],
+    'farther from the mean': [
+      np.linalg.norm(np.float64(train), axis=1) for train, _ in sets
+    ],
+  }
+  result = {'samples_memorized': counts.sum(axis=2).mean(axis=1) / _SIZE}
+  for name, by_repeat in scores.items():
+    auroc = [
+      membership_inference(score[is_marked], score[~is_marked]).auroc
+      for score in by_repeat
+    ]
+    low, high = bootstrap_interval(np.mean, np.array(auroc))
+    result[name] = {'auroc': np.mean(auroc), 'low': low, 'high': high}
+    print(f'| {name} | {np.mean(auroc):.2f} ({low:.2f} to {high:.2f}) |')
+  write_json(pathlib.Path(_OUT.value), result)
+
+
+if __name__ == '__main__':
+  app.run(main)

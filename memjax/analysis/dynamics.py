@@ -1,0 +1,346 @@
+"""Curves over training with bands over repeats, and when they rise.
+
+Everything is a mean over repeats, and every interval comes from repeats: other
+initial weights, other orders, other draws of the data.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.stats
+from jaxtyping import Float, Shaped
+
+from memjax import validate
+
+__all__ = [
+  'DYNAMICS_FILE',
+  'Curve',
+  'Delay',
+  'Dynamics',
+  'HalfTime',
+  'Shares',
+  'delay',
+  'half_time',
+  'mean_curve',
+  'read_dynamics',
+  'shares',
+]
+
+# Where a study leaves its counts, in its folder.
+DYNAMICS_FILE = 'arrays/dynamics.npz'
+
+# The share of the evaluations whose mean is the final value.
+_TAIL = 0.2
+# If more of the resamples than this have no final rise, there is no interval.
+_MOST_UNDEFINED = 0.05
+
+
+class Dynamics(NamedTuple):
+  """Counts of a study, with axes [epochs, repeats, test sets, ratios, kinds].
+
+  Attributes:
+    epochs: int [E], epochs trained; 0 is the untrained model.
+    memorized: [E, R, S, r, k]; this and the others as in `KindCounts`, NaN in
+      repeats that diverged.
+    swapped: [E, R, S, r, k].
+    near_train: [E, R, S, k].
+    near_test: [E, R, S, k].
+    copied: [E, R, S, r, k].
+    swapped_copied: [E, R, S, r, k].
+    loss: [E, R].
+    num_samples: samples at each epoch.
+    members: [k], training points of each kind, copies once.
+    kinds: k names.
+    test_sets: S names.
+    ratios: r numbers, of true distances.
+  """
+
+  epochs: Shaped[np.ndarray, ' E']
+  memorized: Float[np.ndarray, 'E R S r k']
+  swapped: Float[np.ndarray, 'E R S r k']
+  near_train: Float[np.ndarray, 'E R S k']
+  near_test: Float[np.ndarray, 'E R S k']
+  copied: Float[np.ndarray, 'E R S r k']
+  swapped_copied: Float[np.ndarray, 'E R S r k']
+  loss: Float[np.ndarray, 'E R']
+  num_samples: int
+  members: Shaped[np.ndarray, ' k']
+  kinds: Sequence[str]
+  test_sets: Sequence[str]
+  ratios: Sequence[float]
+
+
+class Shares(NamedTuple):
+  """Shares over epochs and repeats of one kind, ratio and test set, [E, R].
+
+  Attributes:
+    rate: of all samples, memorized from this kind; what the paper draws.
+    null: the same with train and test swapped.
+    excess: rate − null; 0 without memorization.
+    conditional: of the samples near this kind, memorized, less its null; does
+      not depend on how many samples are near.
+    generated: of all samples, those near this kind.
+    copied: of the kind's members, those that a sample is memorized from, less
+      its null.
+  """
+
+  rate: Float[np.ndarray, 'E R']
+  null: Float[np.ndarray, 'E R']
+  excess: Float[np.ndarray, 'E R']
+  conditional: Float[np.ndarray, 'E R']
+  generated: Float[np.ndarray, 'E R']
+  copied: Float[np.ndarray, 'E R']
+
+
+class Curve(NamedTuple):
+  """A mean over repeats with its 95 % interval; NaN with fewer than two."""
+
+  mean: Float[np.ndarray, ' E']
+  low: Float[np.ndarray, ' E']
+  high: Float[np.ndarray, ' E']
+
+
+class HalfTime(NamedTuple):
+  """When a curve reaches a share of its final value.
+
+  Attributes:
+    time: in epochs; NaN if there is no final rise.
+    low: of its interval over repeats.
+    high: of it.
+    final: the final value, mean over the last fifth of the epochs.
+    final_low: of its interval; a rise is there only if it is above 0.
+    final_high: of it.
+  """
+
+  time: float
+  low: float
+  high: float
+  final: float
+  final_low: float
+  final_high: float
+
+
+class Delay(NamedTuple):
+  """How much later one curve rises than another: the ratio of their times.
+
+  Attributes:
+    factor: > 1: the first curve rises LATER than the second.
+    low: of its 95 % interval over repeats.
+    high: of it.
+  """
+
+  factor: float
+  low: float
+  high: float
+
+
+def read_dynamics(workdir: pathlib.Path) -> Dynamics:
+  """The counts that a study left in its folder.
+
+  Raises:
+    FileNotFoundError: if it left none.
+  """
+  path = pathlib.Path(workdir) / DYNAMICS_FILE
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path}: expected the counts of a finished study; run `python -m '
+      f'memjax.main --config=configs/moons_dynamics.py --workdir={workdir}`.'
+    )
+  with np.load(path) as saved:
+    found = {name: saved[name] for name in saved.files}
+  found['num_samples'] = int(found['num_samples'])
+  for name in ('kinds', 'test_sets', 'ratios'):
+    found[name] = tuple(found[name].tolist())
+  return Dynamics(**found)
+
+
+def shares(
+  dynamics: Dynamics, kind: str, *, ratio: int = 0, test_set: int = 0
+) -> Shares:
+  """The curves of one kind.
+
+  Args:
+    dynamics: counts.
+    kind: one of `dynamics.kinds`.
+    ratio: which of `dynamics.ratios`.
+    test_set: which of `dynamics.test_sets`.
+
+  Raises:
+    ValueError: an unknown kind.
+  """
+  kinds = list(dynamics.kinds)
+  k = kinds.index(validate.one_of('kind', kind, kinds))
+  at = (slice(None), slice(None), test_set, ratio, k)
+  total = float(dynamics.num_samples)
+  memorized, swapped = dynamics.memorized[at], dynamics.swapped[at]
+  near_train = dynamics.near_train[:, :, test_set, k]
+  near_test = dynamics.near_test[:, :, test_set, k]
+  excess_copied = dynamics.copied[at] - dynamics.swapped_copied[at]
+  return Shares(
+    rate=memorized / total,
+    null=swapped / total,
+    excess=(memorized - swapped) / total,
+    conditional=_divide(memorized, near_train) - _divide(swapped, near_test),
+    generated=near_train / total,
+    copied=excess_copied / max(1, int(dynamics.members[k])),
+  )
+
+
+def _divide(count: np.ndarray, total: np.ndarray) -> np.ndarray:
+  """A share; 0 where nothing is near, so that nothing is memorized."""
+  return np.where(total == 0, 0.0, count / np.where(total == 0, 1.0, total))
+
+
+def mean_curve(
+  values: Float[np.ndarray, 'E R'], *, confidence: float = 0.95
+) -> Curve:
+  """Mean over repeats with Student's interval; NaN repeats are left out.
+
+  Example:
+    >>> curve = mean_curve(np.array([[1.0, 3.0, np.nan]]))
+    >>> curve.mean.item(), round(curve.high.item(), 1)
+    (2.0, 14.7)
+  """
+  kept = values[:, np.isfinite(values).all(axis=0)]
+  count = kept.shape[1]
+  nothing = np.full(len(values), np.nan)
+  if not count:
+    return Curve(nothing, nothing, nothing)
+  mean = kept.mean(axis=1)
+  if count < 2:
+    return Curve(mean, nothing, nothing)
+  quantile = scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)
+  half = quantile * kept.std(axis=1, ddof=1) / np.sqrt(count)
+  return Curve(mean, mean - half, mean + half)
+
+
+def half_time(
+  epochs: Shaped[np.ndarray, ' E'],
+  values: Float[np.ndarray, 'E R'],
+  *,
+  level: float = 0.5,
+  num_resamples: int = 500,
+  seed: int = 0,
+) -> HalfTime:
+  """When the mean curve rises through a share of its final value.
+
+  The final value is the mean over the last fifth of the evaluations. The time
+  is that of the increasing curve that fits best (isotonic regression),
+  interpolated between evaluations. The interval comes from resampling whole
+  repeats. Without a final value surely above 0 there is no time.
+
+  Args:
+    epochs: increasing.
+    values: a curve of each repeat; those with NaN are left out.
+    level: the share.
+    num_resamples: of the bootstrap over repeats.
+    seed: of it.
+
+  Returns:
+    HalfTime.
+
+  Example:
+    >>> epochs = np.arange(11.0)
+    >>> values = np.minimum(epochs, 8.0)[:, None] * np.ones((1, 5))
+    >>> half_time(epochs, values).time
+    4.0
+  """
+  level = validate.real('level', level, 0.0, 1.0, strict=True)
+  epochs = np.asarray(epochs, np.float64)
+  values = values[:, np.isfinite(values).all(axis=0)]
+  nothing = HalfTime(*[np.nan] * 6)
+  if values.shape[1] < 2:
+    return nothing
+  samples = _resampled(values, num_resamples, seed)
+  finals = np.array([_final(curve) for curve in samples])
+  final = _final(values.mean(axis=1))
+  low, high = map(float, np.quantile(finals, [0.025, 0.975]))
+  if low <= 0:
+    return nothing._replace(final=final, final_low=low, final_high=high)
+  times = np.array([_rise_time(epochs, curve, level) for curve in samples])
+  time = _rise_time(epochs, values.mean(axis=1), level)
+  return HalfTime(time, *_interval(times), final, low, high)
+
+
+def delay(
+  epochs: Shaped[np.ndarray, ' E'],
+  later: Float[np.ndarray, 'E R'],
+  earlier: Float[np.ndarray, 'E R'],
+  *,
+  level: float = 0.5,
+  num_resamples: int = 500,
+  seed: int = 0,
+) -> Delay:
+  """By what factor `later` takes longer to half of its final value.
+
+  Repeats are resampled together, since both curves are of the same models.
+
+  Args:
+    epochs: as for `half_time`.
+    later: a curve of each repeat.
+    earlier: another, of the same repeats.
+    level: as for `half_time`.
+    num_resamples: of the bootstrap over repeats.
+    seed: of it.
+
+  Returns:
+    Delay; all NaN where one of the curves does not rise.
+  """
+  epochs = np.asarray(epochs, np.float64)
+  kept = np.isfinite(later).all(axis=0) & np.isfinite(earlier).all(axis=0)
+  both = [later[:, kept], earlier[:, kept]]
+  if kept.sum() < 2:
+    return Delay(np.nan, np.nan, np.nan)
+  curves = [_resampled(values, num_resamples, seed) for values in both]
+  finals = [[_final(curve) for curve in side] for side in curves]
+  means = [values.mean(axis=1) for values in both]
+  times = [_rise_time(epochs, mean, level) for mean in means]
+  is_risen = np.quantile(finals, 0.025, axis=1).min() > 0
+  if not is_risen or not min(times) > 0:
+    return Delay(np.nan, np.nan, np.nan)
+  factors = np.array([
+    _rise_time(epochs, a, level) / max(_rise_time(epochs, b, level), 1e-9)
+    for a, b in zip(*curves, strict=True)
+  ])  # fmt: skip
+  return Delay(float(times[0] / times[1]), *_interval(factors))
+
+
+def _resampled(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+  """[count, E] mean curves of repeats drawn with replacement."""
+  rng = np.random.default_rng(validate.integer('seed', seed, 0))
+  size = values.shape[1]
+  drawn = rng.multinomial(size, np.full(size, 1 / size), count) / size
+  return drawn @ values.T
+
+
+def _final(curve: np.ndarray) -> float:
+  tail = max(1, round(_TAIL * len(curve)))
+  return float(curve[-tail:].mean())
+
+
+def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
+  """Where the nearest increasing curve crosses the level, interpolated.
+
+  A first crossing of the curve itself would come early by noise, a last one
+  late. NaN without a final value above 0.
+  """
+  target = level * _final(curve)
+  if not target > 0:
+    return np.nan
+  rising = scipy.optimize.isotonic_regression(curve).x
+  k = int(np.argmax(rising >= target))
+  if k == 0:
+    return float(epochs[0])
+  share = (target - rising[k - 1]) / (rising[k] - rising[k - 1])
+  return float(epochs[k - 1] + share * (epochs[k] - epochs[k - 1]))
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+  finite = values[np.isfinite(values)]
+  if len(finite) < (1 - _MOST_UNDEFINED) * len(values):
+    return np.nan, np.nan
+  low, high = np.quantile(finite, [0.025, 0.975])
+  return float(low), float(high)
