@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from memjax import validate
+from memjax import processes, validate
 
-STUDIES = ('memorization', 'audit')
+STUDIES = ('memorization', 'audit', 'rejection', 'dynamics')
+# Whose models several processes share.
+_SHARED_STUDIES = ('memorization',)
 _DEFAULT_CONFIG = 'configs/digits_vae.py'
 
 
@@ -86,8 +88,26 @@ def main(argv: Sequence[str]) -> None:
   )
   print(f'workdir: {workdir.resolve()}', flush=True)
   validate.one_of('config.study', config.study, STUDIES)
+  mine = processes.meet(
+    flags.FLAGS.coordinator_address,
+    flags.FLAGS.num_processes,
+    flags.FLAGS.process_id,
+  )
+  if mine.count > 1 and config.study not in _SHARED_STUDIES:
+    raise ValueError(
+      f'config.study={config.study!r} runs in one process, and there are '
+      f'{mine.count}: expected one of {_SHARED_STUDIES}, or --num_processes=1 '
+      '--process_id=0.'
+    )
   study = importlib.import_module(f'memjax.studies.{config.study}')
-  study.run(config, workdir)
+  if mine.count > 1:
+    study.run(config, workdir, mine)
+  else:
+    study.run(config, workdir)
+  if mine.index:
+    done = f'process {mine.index} of {mine.count} has done its share'
+    print(f'{done}; process 0 reports.', flush=True)
+    return
   print(f'report: {(workdir / "report.html").resolve()}', flush=True)
 
 
@@ -153,6 +173,19 @@ def _define_flags() -> None:
   flags.DEFINE_string(
     'workdir', None, 'Where results go and a run resumes; default runs/NAME.'
   )
+  flags.DEFINE_string(
+    'coordinator_address',
+    None,
+    'host:port of process 0, where the processes meet before they begin. '
+    'Without it they start apart, as the jobs of an array do.',
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'Processes that share the models and --workdir. Default: what '
+    '`jax.distributed` finds in a SLURM step or on a TPU pod slice; else 1.',
+  )
+  flags.DEFINE_integer('process_id', None, 'Which of them, from 0.')
   flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 

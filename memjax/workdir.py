@@ -14,8 +14,16 @@ import numpy as np
 from absl import logging
 
 from memjax import files
+from memjax.processes import wait_for
 
-__all__ = ['claim', 'environment', 'fingerprint', 'flatten', 'write_json']
+__all__ = [
+  'await_claim',
+  'claim',
+  'environment',
+  'fingerprint',
+  'flatten',
+  'write_json',
+]
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
 
@@ -42,17 +50,79 @@ def claim(
     ValueError: naming each key that differs and both values.
   """
   path = workdir / 'config.json'
-  # Through JSON, so that tuples compare equal to the lists that they become.
-  record = json.loads(
-    json.dumps({'config': config, 'data': data, 'ran_on': environment()})
-  )
-  is_empty = not any(
-    (workdir / name).exists() for name in ('checkpoints', 'arrays')
-  )
-  if is_empty or not path.exists():
+  record = _record(config, data)
+  if not _holds_results(workdir) or not path.exists():
     write_json(path, record)
     return
   found = _read_record(path)
+  _check_same(workdir, found, record, free)
+  for key in ('versions', 'device'):
+    before, now = found['ran_on'].get(key), record['ran_on'][key]
+    if before != now:
+      logging.warning(
+        '%s was begun on %s, this is %s: numbers agree to a tolerance, not '
+        'bit for bit.',
+        workdir,
+        before,
+        now,
+      )
+  write_json(path, record)
+
+
+def await_claim(
+  workdir: pathlib.Path,
+  config: dict[str, Any],
+  data: str,
+  *,
+  free: Collection[str] = (),
+) -> None:
+  """Waits until process 0 has claimed the folder for the same config.
+
+  Args:
+    workdir: as in `claim`.
+    config: as in `claim`.
+    data: as in `claim`.
+    free: as in `claim`.
+
+  Raises:
+    ValueError: it holds results of another config.
+    RuntimeError: process 0 did not come.
+  """
+  record = _record(config, data)
+
+  def is_claimed() -> bool:
+    path = workdir / 'config.json'
+    if not path.exists():
+      return False
+    try:
+      _check_same(workdir, _read_record(path), record, free)
+    except ValueError:
+      if _holds_results(workdir):
+        raise
+      return False  # an earlier run's, which process 0 is about to replace
+    return True
+
+  wait_for(0, is_claimed, 'config.json', workdir)
+
+
+def _record(config: dict[str, Any], data: str) -> dict[str, Any]:
+  # Through JSON, so that tuples compare equal to the lists that they become.
+  return json.loads(
+    json.dumps({'config': config, 'data': data, 'ran_on': environment()})
+  )
+
+
+def _holds_results(workdir: pathlib.Path) -> bool:
+  return any((workdir / name).exists() for name in ('checkpoints', 'arrays'))
+
+
+def _check_same(
+  workdir: pathlib.Path,
+  found: dict[str, Any],
+  record: dict[str, Any],
+  free: Collection[str],
+) -> None:
+  """Raises ValueError, naming each key that differs and both values."""
   old = {**flatten(found['config'], 'config'), 'the data itself': found['data']}
   new = {
     **flatten(record['config'], 'config'),
@@ -69,17 +139,6 @@ def claim(
       + '; '.join(different)
       + '). Pass another --workdir, or the same config.'
     )
-  for key in ('versions', 'device'):
-    before, now = found['ran_on'].get(key), record['ran_on'][key]
-    if before != now:
-      logging.warning(
-        '%s was begun on %s, this is %s: numbers agree to a tolerance, not '
-        'bit for bit.',
-        workdir,
-        before,
-        now,
-      )
-  write_json(path, record)
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any]:

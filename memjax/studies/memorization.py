@@ -22,8 +22,9 @@ from memjax.data.sources import load_dataset
 from memjax.folds import make_folds
 from memjax.likelihood import PROPOSALS, choose_proposal
 from memjax.models import vae
+from memjax.processes import ALONE, Processes
 from memjax.scores.memorization import ESTIMATORS
-from memjax.training.lift import choose_lift
+from memjax.training.lift import choose_lift, lay_out
 from memjax.training.loop import load_variables, train_and_score
 from memjax.training.metrics_writer import read_metrics
 from memjax.training.plan import Divergence, LoopOptions, ModelGrid
@@ -56,12 +57,15 @@ _FLOATS_PER_CALL = {'cpu': 2**24}
 _FLOATS_ON_ACCELERATOR = 2**29
 
 
-def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+def run(
+  config: ConfigDict, workdir: pathlib.Path, processes: Processes = ALONE
+) -> None:
   """Trains, scores, and reports; resumes what is in the folder.
 
   Args:
     config: as in `configs/digits_vae.py`.
     workdir: created if missing; refused if it belongs to another config.
+    processes: that share the models and the folder; the first one reports.
   """
   validate.integer('config.seed', config.seed, 0, 2**32 - 1)
   validate.integer('config.data.num_items', config.data.num_items, 0)
@@ -77,7 +81,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   model = _make_model(config, dataset.images.shape[1:])
   options = _make_options(config, model, dataset)
   jax.eval_shape(model.init, jax.random.key(0))  # a bad size fails here
-  run_folder.claim(
+  claim = run_folder.await_claim if processes.index else run_folder.claim
+  claim(
     workdir,
     config.to_dict(),
     run_folder.fingerprint(dataset),
@@ -93,7 +98,11 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     options.lift,
     jax.default_backend(),
   )
-  divergences = _train(config, model, dataset, grid, options, workdir)
+  divergences = _train(
+    config, model, dataset, grid, options, workdir, processes
+  )
+  if processes.index:
+    return
   full = (
     _run_full(config, model, dataset, options, workdir / 'full')
     if config.full.is_run
@@ -229,9 +238,8 @@ def _make_scoring(
   # On a CPU each model fills the cores by itself, and larger products than its
   # own help nobody; on an accelerator they do.
   how = 'map' if jax.default_backend() == 'cpu' else 'vmap'
-  at_once = lambda decodes: _items_at_once(
-    model, decodes * (width if how == 'vmap' else 1)
-  )
+  models = lay_out(width).rows_per_device if how == 'vmap' else 1
+  at_once = lambda decodes: _items_at_once(model, decodes * models)
   # The Laplace proposal decodes once for each latent dimension as well, the
   # variational one for each of four draws at a time.
   jacobians = {'encoder': 0, 'laplace': 1, 'variational': 4}
@@ -259,7 +267,9 @@ def _items_at_once(model: vae.VAE, num_decodes: int) -> int:
   return max(1, floats // (num_decodes * model.floats_per_decode()))
 
 
-def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:
+def _train(
+  config, model, dataset, grid, options, workdir, processes=ALONE
+) -> list[Divergence]:
   """Trains and scores, unless the folder holds that already."""
   done = workdir / 'arrays' / 'models.json'
   if not done.exists():
@@ -272,7 +282,10 @@ def _train(config, model, dataset, grid, options, workdir) -> list[Divergence]:
       options,
       workdir,
       _FLIPS[config.train.flip],
+      processes,
     )
+    if processes.index:
+      return divergences
     # Last, so that its presence says that all arrays are there.
     run_folder.write_json(done, [d._asdict() for d in divergences])
   return [Divergence(**fields) for fields in json.loads(done.read_text())]

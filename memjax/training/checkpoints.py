@@ -29,6 +29,12 @@ class Checkpoints:
   """The latest two checkpoints of one group of models, in one directory."""
 
   def __init__(self, directory: pathlib.Path):
+    if jax.process_count() > 1:
+      raise RuntimeError(
+        f'JAX spans {jax.process_count()} processes, but each of ours saves '
+        'checkpoints of its own, which Orbax refuses then. On a TPU pod slice '
+        'let each host use its own chips alone, see docs/scaling.md.'
+      )
     self._directory = pathlib.Path(directory).resolve()
     self._checkpointer = self._open()
 

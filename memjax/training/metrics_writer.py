@@ -3,12 +3,12 @@
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from memjax import files
 
-__all__ = ['MetricsWriter', 'read_metrics']
+__all__ = ['MetricsWriter', 'join_metrics', 'metrics_path', 'read_metrics']
 
 
 class MetricsWriter:
@@ -25,9 +25,7 @@ class MetricsWriter:
 
   def keep(self, is_kept: Callable[[dict[str, Any]], bool]) -> None:
     """Drops the rows that a resumed run is going to write again."""
-    rows = [row for row in read_metrics(self._path) if is_kept(row)]
-    text = ''.join(json.dumps(row) + '\n' for row in rows)
-    files.write_atomically(self._path, lambda file: file.write(text.encode()))
+    _write(self._path, filter(is_kept, read_metrics(self._path)))
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -42,6 +40,40 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     except json.JSONDecodeError:
       continue  # torn by a kill
   return rows
+
+
+def metrics_path(workdir: pathlib.Path, process: int) -> pathlib.Path:
+  """The file of one process; the first one's also holds what is joined."""
+  name = f'metrics_process_{process}.jsonl' if process else 'metrics.jsonl'
+  return pathlib.Path(workdir) / name
+
+
+def join_metrics(workdir: pathlib.Path, owners: Mapping[str, int]) -> None:
+  """Joins the files of all processes into the first one's.
+
+  Args:
+    workdir: of the study.
+    owners: the process of each group; the first has all that are not named. A
+      row that two files hold, because the number of processes changed, is
+      taken from its owner's.
+  """
+  first = metrics_path(workdir, 0)
+  others = sorted(pathlib.Path(workdir).glob('metrics_process_*.jsonl'))
+  rows = {}
+  for path in (first, *others):
+    for row in read_metrics(path):
+      key = (row['group'], row['epoch'], row['repeat'], row['fold'])
+      own = metrics_path(workdir, owners.get(row['group'], 0))
+      if key not in rows or path == own:
+        rows[key] = row
+  if others:
+    in_order = sorted(rows.values(), key=lambda r: (r['group'], r['epoch']))
+    _write(first, in_order)
+
+
+def _write(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  files.write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,14 @@ class ModelGrid(NamedTuple):
   held_out: np.ndarray
   num_folds: int
 
+  def steps_per_epoch(self, batch_size: int) -> int:
+    """As many for every model as for the one with the most training items.
+
+    The spare steps of the others change nothing.
+    """
+    longest = int((~self.held_out).sum(axis=1).max())
+    return -(-longest // batch_size)
+
 
 class LoopOptions(NamedTuple):
   """Numbers that decide what is trained and scored, and how.
@@ -47,6 +55,7 @@ class LoopOptions(NamedTuple):
     precision: of matrix products while training, see `make_train_steps`.
     tracked_epochs: after which epochs only the tracked items are scored.
     tracked: int, their rows in the data set.
+    devices: that share the models of a program; None takes all of this process.
   """
 
   seed: int
@@ -63,6 +72,7 @@ class LoopOptions(NamedTuple):
   precision: str = 'float32'
   tracked_epochs: tuple[int, ...] = ()
   tracked: np.ndarray | None = None
+  devices: tuple[jax.Device, ...] | None = None
 
   @property
   def last_score_epoch(self) -> int:
@@ -122,10 +132,10 @@ def make_group(
   members: np.ndarray,
   grid: ModelGrid,
   options: LoopOptions,
+  width: int,
 ) -> Group:
   """Pads some models to a group and gathers what its programs need."""
-  spare = options.models_at_once - len(members)
-  models = np.r_[members, np.repeat(members[-1], spare)]
+  models = np.r_[members, np.repeat(members[-1], width - len(members))]
   keys = [
     train_key(
       options.seed,

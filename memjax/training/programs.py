@@ -9,7 +9,7 @@ import optax
 from memjax import evaluate
 from memjax.data.transforms import Transform
 from memjax.models.base import LatentVariableModel
-from memjax.training.lift import lift
+from memjax.training.lift import Layout, lift
 from memjax.training.state import init_state
 from memjax.training.step import epoch_order, make_train_steps, no_metrics
 
@@ -53,6 +53,7 @@ class Programs(NamedTuple):
   """Each takes and returns arrays with a leading model axis of fixed width.
 
   Attributes:
+    layout: that width, and the devices.
     init: keys -> TrainState.
     zero: keys -> StepMetrics of an epoch that has not begun.
     order: (keys, is_train) -> batches of item indices [width, steps, batch].
@@ -63,6 +64,7 @@ class Programs(NamedTuple):
     rescore: see `make_rescore_items`; one a round, in order.
   """
 
+  layout: Layout
   init: Callable
   zero: Callable
   order: Callable
@@ -79,6 +81,7 @@ def make_programs(
   transform: Transform,
   *,
   how: str,
+  layout: Layout,
   batches: tuple[int, int],
   scoring: ScoringOptions,
   augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
@@ -91,6 +94,7 @@ def make_programs(
     optimizer: of one model.
     transform: pixels to model input.
     how: 'vmap' or 'map', see `lift`, in training.
+    layout: how many models, on which devices.
     batches: (steps, batch) of an epoch.
     scoring: see `ScoringOptions`.
     augment: see `make_train_steps`.
@@ -101,6 +105,9 @@ def make_programs(
   )
   evaluate_loss = evaluate.make_evaluate_loss(model, transform)
 
+  def program(fun: Callable, how: str, *in_axes: int | None) -> Callable:
+    return jax.jit(lift(fun, how, in_axes, layout.devices))
+
   def score(num_samples: int, proposal: str) -> Callable:
     score_items = evaluate.make_score_items(
       model,
@@ -109,27 +116,27 @@ def make_programs(
       num_samples=num_samples,
       proposal=proposal,
     )
-    return jax.jit(lift(score_items, scoring.lift, (0, None, None, None, 0)))
+    return program(score_items, scoring.lift, 0, None, None, None, 0)
 
   def rescore(proposal: str, num_samples: int) -> Callable:
     rescore_items = evaluate.make_rescore_items(
       model, transform, num_samples=num_samples, proposal=proposal
     )
-    return jax.jit(
-      lift(rescore_items, scoring.lift, (0, None, None, 0, 0, None))
-    )
+    return program(rescore_items, scoring.lift, 0, None, None, 0, 0, None)
+
+  def order(key, is_train):
+    return epoch_order(key, is_train, batches)
 
   return Programs(
-    init=jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key))),
-    zero=jax.jit(jax.vmap(lambda key: no_metrics())),
-    order=jax.jit(
-      jax.vmap(lambda key, is_train: epoch_order(key, is_train, batches))
-    ),
+    layout=layout,
+    init=program(lambda key: init_state(model, optimizer, key), 'vmap', 0),
+    zero=program(lambda key: no_metrics(), 'vmap', 0),
+    order=program(order, 'vmap', 0, 0),
     train=jax.jit(
-      lift(train_steps, how, (0, 0, None, 0, None, None, 0)),
+      lift(train_steps, how, (0, 0, None, 0, None, None, 0), layout.devices),
       donate_argnums=(0, 1),
     ),
-    evaluate_loss=jax.jit(lift(evaluate_loss, how, (0, None, None, 0, 0))),
+    evaluate_loss=program(evaluate_loss, how, 0, None, None, 0, 0),
     score=score(scoring.num_samples, scoring.proposal),
     score_by_encoder=score(scoring.encoder_num_samples, 'encoder')
     if scoring.encoder_num_samples

@@ -1,25 +1,15 @@
-"""Scores blocks of items with a group of models; the arrays that result."""
+"""Scores a block of items with a group of models."""
 
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from memjax.evaluate import rescore_unreliable
 from memjax.training.programs import Programs, ScoringOptions
 
-__all__ = ['absent', 'array_types', 'empty_arrays', 'load_part', 'score_block']
-
-_TYPES = {
-  'log_px': np.float64,
-  'std_err': np.float32,
-  'ess': np.float32,
-  'pareto_k': np.float32,
-  'is_reliable': np.bool_,
-}
+__all__ = ['score_block']
 
 
 def score_block(
@@ -41,20 +31,23 @@ def score_block(
       and the encoder's estimate is added where it is asked for.
 
   Returns:
-    The arrays of `array_types`, [width, items].
+    The arrays of `Parts`, [models_at_once, items].
   """
   variables, images, ids, keys = inputs
-  start, size = jnp.int32(items.start), len(items)
+  start, layout = jnp.int32(items.start), programs.layout
+  own = (slice(layout.size), slice(len(items)))  # neither is padding
   found = jax.device_get(programs.score(variables, images, ids, start, keys))
-  arrays = {name: array[:, :size] for name, array in found._asdict().items()}
+  arrays = {name: array[own] for name, array in found._asdict().items()}
   if not is_last:
     return arrays
 
   def rescore(indices, round):
+    indices = layout.pad(indices)
     indices = jnp.where(indices >= 0, start + indices, -1)
-    return programs.rescore[round - 1](
+    found = programs.rescore[round - 1](
       variables, images, ids, indices, keys, jnp.int32(round)
     )
+    return jax.tree.map(lambda a: np.asarray(a)[: layout.size], found)
 
   arrays = rescore_unreliable(
     rescore,
@@ -64,47 +57,5 @@ def score_block(
   )
   if programs.score_by_encoder is not None:
     found = programs.score_by_encoder(variables, images, ids, start, keys)
-    arrays['encoder_log_px'] = np.asarray(found.log_px)[:, :size]
+    arrays['encoder_log_px'] = np.asarray(found.log_px)[own]
   return arrays
-
-
-def array_types(scoring: ScoringOptions, *, is_last: bool) -> dict[str, Any]:
-  """The arrays of a scored epoch, with their types; the last has more."""
-  types: dict[str, Any] = dict(_TYPES)
-  if is_last:
-    types['round'] = np.int32
-    if scoring.encoder_num_samples:
-      types['encoder_log_px'] = np.float64
-  return types
-
-
-def load_part(
-  path: pathlib.Path, shape: tuple[int, int], types: dict[str, Any]
-) -> tuple[dict[str, np.ndarray], int]:
-  """Scores of a group that were saved, and how many items they cover."""
-  if not path.exists():
-    return empty_arrays(types, shape), 0
-  try:
-    with np.load(path) as saved:
-      found = {name: saved[name] for name in types}
-      done = int(saved['done'])
-    if any(array.shape != shape for array in found.values()):
-      raise ValueError(f'its arrays are not {shape}')
-  except Exception as error:
-    logging.error('%s cannot be used and is made again: %s.', path, error)
-    return empty_arrays(types, shape), 0
-  return found, done
-
-
-def empty_arrays(
-  types: dict[str, Any], shape: tuple[int, int]
-) -> dict[str, np.ndarray]:
-  """Arrays in which nothing is known yet."""
-  return {
-    name: np.full(shape, absent(dtype), dtype) for name, dtype in types.items()
-  }
-
-
-def absent(dtype) -> float | int:
-  """What stands for a number that is not there."""
-  return np.nan if np.issubdtype(dtype, np.floating) else 0

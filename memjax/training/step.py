@@ -73,8 +73,10 @@ def make_train_steps(
     optimizer: of its 'params'.
     transform: pixels to model input.
     augment: (batch, key) -> batch, such as a random flip; after the transform.
-    precision: of matrix products while training, as
-      `jax.default_matmul_precision` names them.
+    precision: of matrix products while training: 'float32', 'tensorfloat32' (of
+      GPUs that have it; elsewhere float32 or better) or 'bfloat16' (operands of
+      both passes, on every backend; sums, activations, parameters and the
+      optimizer stay float32).
 
   Returns:
     train_steps(state, metrics, images, order, start, stop, key) ->

@@ -214,3 +214,8 @@ def test_the_precision_of_training_is_an_option(model, option, lowered):
   dots = re.findall(r'stablehlo\.dot_general.*', text)
   assert len(dots) > 10  # forward and gradient
   assert all(f'precision = [{lowered}, {lowered}]' in dot for dot in dots)
+  # Convolutions and dense layers alike, and their gradients.
+  has_bfloat16 = ['bf16' in dot for dot in dots]
+  assert all(has_bfloat16) if option == 'bfloat16' else not any(has_bfloat16)
+  state_types = {leaf.dtype for leaf in jax.tree.leaves(state)}
+  assert jnp.dtype('bfloat16') not in state_types
