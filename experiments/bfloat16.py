@@ -109,7 +109,7 @@ if __name__ == '__main__':
   _OUT = flags.DEFINE_string('out', None, 'For results.', required=True)
   _SOURCE = flags.DEFINE_string('source', 'mnist', 'Data set.')
   _PAD = flags.DEFINE_integer('pad', 2, 'Zero pixels on each side.')
-  _ITEMS = flags.DEFINE_integer('items', 2000, 'Images.')
+  _ITEMS = flags.DEFINE_integer('items', 1000, 'Images.')
   _EPOCHS = flags.DEFINE_integer('epochs', 20, 'Epochs.')
   _ALL = (_OUT, _SOURCE, _PAD, _ITEMS, _EPOCHS)
   app.run(lambda _: main(*(flag.value for flag in _ALL)))
