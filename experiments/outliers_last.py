@@ -5,12 +5,13 @@
 For each setting, 20 repeats of the tiny model train at once until it memorizes;
 when do outliers and duplicated points reach half of their final excess, and
 when do as many inliers? T = 50, as published, and T = 250, which reaches noise;
-clusters nearer, tighter, wider, larger. Each against test sets with and without
-outliers. Resumes; writes `results/outliers_last.json` and a figure. Small sets
-(100 inliers), because only there does a model of this size memorize within
-minutes on a CPU.
+clusters farther, tighter, wider, smaller. Each against test sets with and
+without outliers. Resumes; writes `results/outliers_last.json`, where settings
+that are not run again stay, and a figure. Small sets (100 inliers), because
+only there does a model of this size memorize within minutes on a CPU.
 """
 
+import json
 import pathlib
 import runpy
 
@@ -146,7 +147,8 @@ def stop_early(found):
 def main(_) -> None:
   """Goes on with what is missing, and prints."""
   logging.set_verbosity(logging.INFO)
-  results = {}
+  out = pathlib.Path(_OUT.value)
+  results = json.loads(out.read_text()) if out.exists() else {}
   for name, setting in SETTINGS.items():
     if _ONLY.value and name not in _ONLY.value:
       continue
@@ -154,8 +156,8 @@ def main(_) -> None:
     if not (folder / 'report.html').exists():
       dynamics.run(make_config(setting), folder)
     results[name] = summarize(folder)
-    write_json(pathlib.Path(_OUT.value), results)
-  write_png(pathlib.Path(_OUT.value).with_suffix('.png'), results)
+    write_json(out, results)
+  write_png(out.with_suffix('.png'), results)
   print('| setting | test set | ' + ' | '.join(MEASURES) + ' | lead, % |')
   for name, summary in results.items():
     for test_set in ('with_outliers', 'without_outliers'):

@@ -8,7 +8,6 @@ the nearest of them; what is too near is left out of the generator's update
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -389,7 +388,7 @@ def guard(
     threshold: τ ≥ 0, in the index's metric.
     embed: samples -> [num_samples, …] as the index was; None: as they are.
     max_draws_per_sample: at most so many draws for each sample asked for.
-    batch_size: samples drawn at a time, whatever is still needed.
+    batch_size: samples drawn at a time, fewer where the bound is below it.
 
   Returns:
     guarded(key, num_samples) -> GuardedSamples. The same key gives the same
@@ -413,18 +412,21 @@ def guard(
 
   def guarded(key: jax.Array, num_samples: int) -> GuardedSamples:
     num_samples = validate.integer('num_samples', num_samples, 1)
-    max_batches = math.ceil(limit * num_samples / batch_size)
+    # The bound holds for few samples too, with smaller batches.
+    most = max(1, int(limit * num_samples))
+    size = min(batch_size, most)
+    max_batches = most // size
     kept, num_kept, num_drawn = [], 0, 0
-    while num_kept < num_samples and num_drawn < max_batches * batch_size:
-      batch_key = jax.random.fold_in(key, num_drawn // batch_size)
-      samples = sampler(batch_key, batch_size)
+    while num_kept < num_samples and num_drawn < max_batches * size:
+      batch_key = jax.random.fold_in(key, num_drawn // size)
+      samples = sampler(batch_key, size)
       points = samples if embed is None else embed(samples)
       near = search(index, jnp.asarray(points))
       is_kept = np.asarray(rejection_mask(near.distance, threshold))
       take = functools.partial(_rows, is_kept=is_kept)
       kept.append(jax.tree.map(take, (samples, *near)))
       num_kept += int(is_kept.sum())
-      num_drawn += batch_size
+      num_drawn += size
     joined = jax.tree.map(
       lambda *parts: np.concatenate(parts)[:num_samples], *kept
     )

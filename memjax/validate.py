@@ -77,6 +77,10 @@ def host_array(
     raise ValueError(
       f'{name}: expected a rectangular array; {error}.'
     ) from error
+  if jax.dtypes.issubdtype(array.dtype, np.floating):
+    # NumPy alone does not know JAX's short floats, such as bfloat16.
+    is_short = array.dtype.kind == 'V'
+    array = array.astype(np.float32) if is_short else array
   if rank is not None and array.ndim != rank:
     raise ValueError(
       f'{name} has shape {array.shape}: expected {rank} '

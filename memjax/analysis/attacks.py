@@ -12,9 +12,10 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
+from memjax import validate
 from memjax.analysis import stats
 from memjax.scores.membership import membership_inference
-from memjax.scores.memorization import fold_permutations
+from memjax.scores.memorization import check_log_px, fold_permutations
 
 __all__ = ['Attack', 'MembershipAttacks', 'attack_models']
 
@@ -116,6 +117,9 @@ def attack_models(
   Returns:
     MembershipAttacks(loss, calibrated, memorized, num_permutations).
 
+  Raises:
+    ValueError: as `memorization_score`.
+
   Example:
     >>> from memjax import make_folds
     >>> held_out = make_folds(300, 5, num_repeats=3)
@@ -130,6 +134,8 @@ def attack_models(
   Reference:
     Carlini et al. (2022), Membership Inference Attacks From First Principles.
   """
+  log_px, held_out, repeat = check_log_px(log_px, held_out, repeat)
+  num_permutations = validate.integer('num_permutations', num_permutations, 1)
   count = min(num_permutations, _MOST_PERMUTATIONS)
   attacks = _attacks(log_px, held_out, repeat)
   known = {name: np.isfinite(scores) for name, scores in attacks.items()}

@@ -141,7 +141,12 @@ def write(
 
 
 def _summarize(results: dict[str, ArmResult]) -> _Summary:
-  of = lambda name, k: [model[k] for model in results[name].models]
+  # Seeds that stopped early in an arm are named, and count in none.
+  lasted = np.all([arm.failed_step < 0 for arm in results.values()], axis=0)
+  lasted = lasted if lasted.any() else np.ones_like(lasted)
+  of = lambda name, k: [
+    results[name].models[seed][k] for seed in np.flatnonzero(lasted)
+  ]
   arms = {
     name: (summarize(of(name, 0)), summarize(of(name, 1))) for name in results
   }
@@ -150,7 +155,7 @@ def _summarize(results: dict[str, ArmResult]) -> _Summary:
     differences = tuple(
       compare_arms(of('plain', k), of('rejection', k)) for k in range(2)
     )
-  return _Summary(arms, differences, len(next(iter(results.values())).models))
+  return _Summary(arms, differences, int(lasted.sum()))
 
 
 def _cards(study: Study, summary: _Summary) -> list[page.KeyNumber]:

@@ -30,7 +30,7 @@ _BODY = (
   'attack need many copies.'
 )
 _FEW = (
-  'Fewer points than features ({size:,} and {features:,}): the Fréchet '
+  'No more points than features ({size:,} and {features:,}): the Fréchet '
   'distance is far too large, and the more so the fewer the points. Compare it '
   'with the number beside it, and with values from equally many points alone. '
   'The kernel distance has no such bias.'
@@ -80,7 +80,7 @@ def notes(
   """What a reader must know to compare the Fréchet distances."""
   if np.isnan(metrics.frechet):
     return []
-  few = min(sizes[0], sizes[2])
+  few = min(sizes)
   if few > num_features:
     return [_BIASED]
   return [_FEW.format(size=few, features=num_features)]

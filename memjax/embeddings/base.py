@@ -35,7 +35,7 @@ class Embedding:
     params: pytree of JAX arrays.
     forward: (params, float32 images [b, h, w, c] in 0 … 255) -> [b, d]; pure.
     digest: SHA-256 of the weights, hexadecimal; '' where there are none.
-    channels: of the images; None accepts any number.
+    channels: numbers of channels that it takes; empty: any.
     image_size: (h, w) that it was trained on and needs; None accepts any.
     is_canonical: whether this is the Inception network of FID with verified
       weights: a Fréchet distance of its features may be called FID.
@@ -47,7 +47,7 @@ class Embedding:
   params: Any
   forward: Callable[[Any, jax.Array], jax.Array]
   digest: str = ''
-  channels: int | None = None
+  channels: tuple[int, ...] = ()
   image_size: tuple[int, int] | None = None
   is_canonical: bool = False
   classifier: tuple[np.ndarray, np.ndarray] | None = None

@@ -86,7 +86,7 @@ def efficientnet(
       _forward, size=size, resize_method=resize, repeat=grey == 'repeat'
     ),
     digest=_SHA256,
-    channels=None if grey == 'repeat' else 3,
+    channels=(1, 3) if grey == 'repeat' else (3,),
     classifier=(arrays['_fc.weight'].T, arrays['_fc.bias']),
   )
 

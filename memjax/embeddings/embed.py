@@ -37,12 +37,12 @@ def embed(
   """Computes the features of any number of images.
 
   Images pass in batches of one size, the last one padded, so the network is
-  compiled once, and memory holds one batch beside the features. Batch sizes
+  compiled once, and memory holds 1,024 images beside the features. Batch sizes
   change features by float32 rounding alone.
 
   Args:
-    images: [n, h, w, c], or grey [n, h, w]; or an iterable of such batches of
-      one image size, of any lengths.
+    images: [n, h, w, c], or grey [n, h, w]; or an iterable of batches [b, h, w,
+      c] of one image size, of any lengths.
     embedding: an `Embedding`, or any function from a batch [b, h, w, c], uint8
       or float32 in 0 … 255, to features [b, d]. Its value for one image must
       not depend on the others.
@@ -109,7 +109,7 @@ def _checked(
         f'images has a batch of shape {np.shape(batch)}: expected [b, h, w, '
         'c]; np.stack joins single images.'
       )
-    batch = to_pixels(batch, value_range)
+    batch = to_pixels(batch, value_range, is_first=first is None)
     if first is None:
       first = batch.shape[1:]
       _check_shape(first, embedding)
@@ -125,16 +125,14 @@ def _check_shape(shape: tuple[int, ...], embedding: Callable) -> None:
   if not isinstance(embedding, Embedding):
     return
   name, channels = embedding.name, embedding.channels
-  if shape[2] not in (1, 3):
+  if channels and shape[2] not in channels:
+    hint = ' Drop transparency; move channels from first to last.'
+    if shape[2] == 1:
+      hint = " Pass grey='repeat' to repeat the channel."
+    expected = ' or '.join(map(str, channels))
     raise ValueError(
-      f'images of shape {shape} have {shape[2]} channels: expected 1 or 3, the '
-      'last axis (drop transparency; move channels from first to last).'
-    )
-  if channels is not None and shape[2] != channels:
-    hint = " Pass grey='repeat' to repeat the channel." if channels == 3 else ''
-    raise ValueError(
-      f'images of shape {shape} have {shape[2]} channels, and {name} needs '
-      f'{channels}.{hint}'
+      f'images of shape {shape} have {shape[2]} channels, the last axis, and '
+      f'{name} needs {expected}.{hint}'
     )
   if embedding.image_size not in (None, shape[:2]):
     raise ValueError(

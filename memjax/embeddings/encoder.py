@@ -100,7 +100,7 @@ def train_encoder(
     params=params,
     forward=functools.partial(_encode, is_classifier=bool(num_classes)),
     digest=_digest(params),
-    channels=pixels.shape[3],
+    channels=(pixels.shape[3],),
     image_size=pixels.shape[1:3],
     classifier=(head['kernel'], head['bias']) if num_classes else None,
   )

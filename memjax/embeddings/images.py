@@ -15,7 +15,7 @@ ValueRange = Sequence[float | int] | None
 
 
 def to_pixels(
-  images: Array, value_range: ValueRange = None
+  images: Array, value_range: ValueRange = None, *, is_first: bool = True
 ) -> Shaped[np.ndarray, 'n h w c']:
   """Images as uint8, or as float32 in 0 … 255.
 
@@ -24,6 +24,8 @@ def to_pixels(
   Args:
     images: [n, h, w, c], or grey [n, h, w].
     value_range: (black, white); see `embed`.
+    is_first: of a stream of batches. Only the first is suspected of another
+      range because it is dark: a later one may hold one black image.
 
   Raises:
     ValueError: floats without a range, or values outside it.
@@ -40,9 +42,10 @@ def to_pixels(
     )
   if 0 in images.shape[1:]:
     raise ValueError(f'images has shape {images.shape}: expected pixels.')
+  value_range = None if value_range is None else tuple(value_range)
   images = images[..., None] if images.ndim == 3 else images
-  _check_range(images, value_range)
-  if images.dtype == np.uint8 and tuple(value_range or (0, 255)) == (0, 255):
+  _check_range(images, value_range, is_first)
+  if images.dtype == np.uint8 and (value_range or (0, 255)) == (0, 255):
     return images
   low, high = value_range or (0, 255)
   return ((images.astype(np.float64) - low) * (255 / (high - low))).astype(
@@ -50,7 +53,9 @@ def to_pixels(
   )
 
 
-def _check_range(images: np.ndarray, value_range: ValueRange) -> None:
+def _check_range(
+  images: np.ndarray, value_range: ValueRange, is_first: bool
+) -> None:
   """ValueError if it is not certain what is black and what is white."""
   if not images.size:
     return
@@ -61,7 +66,7 @@ def _check_range(images: np.ndarray, value_range: ValueRange) -> None:
     raise ValueError(f'{found}: expected finite numbers.')
   if value_range is None:
     # Zeros and ones in uint8 are a binary image more often than a black one.
-    if images.dtype != np.uint8 or 0 < high <= 1:
+    if images.dtype != np.uint8 or (is_first and 0 < high <= 1):
       raise ValueError(
         f'{found}: say what is black and what is white, {ranges}.'
       )
@@ -75,7 +80,8 @@ def _check_range(images: np.ndarray, value_range: ValueRange) -> None:
   slack = 1e-5 * (white - black)  # of a float32 that was scaled
   if low < black - slack or high > white + slack:
     raise ValueError(f'{found}, outside value_range={value_range!r}: {ranges}.')
-  if images.dtype.kind == 'f' and black == 0 and white == 255 and 0 < high <= 1:
+  is_dark = is_first and black == 0 and white == 255 and 0 < high <= 1
+  if images.dtype != np.uint8 and is_dark:
     raise ValueError(
       f'{found}: value_range=(0, 255) would make them all black.'
     )

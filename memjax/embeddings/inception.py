@@ -95,7 +95,7 @@ def inception(
       _forward, resize_method=resize, scaling=scaling, repeat=grey == 'repeat'
     ),
     digest=digest,
-    channels=None if grey == 'repeat' else 3,
+    channels=(1, 3) if grey == 'repeat' else (3,),
     is_canonical=is_canonical,
     # The Inception score's logits have no bias.
     classifier=(

@@ -44,8 +44,8 @@ def resize(
 
     y[i, j] = Σ_{r, s} A[i, r] · x[r, s] · B[j, s]
 
-  with A, B by `resize_matrix`. Bicubic may overshoot 0 … 255; nothing is
-  rounded or clipped.
+  with A, B by `resize_matrix`. Bicubic may overshoot 0 … 255, and is clipped
+  there, as clean-fid does; nothing is rounded.
 
   Example:
     >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), 2, 'tf1')[0, 0, :, 0]
@@ -53,13 +53,14 @@ def resize(
   """
   rows = resize_matrix(images.shape[1], size, method)
   columns = resize_matrix(images.shape[2], size, method)
-  return jnp.einsum(
+  resized = jnp.einsum(
     'ir,brsc,js->bijc',
     rows.astype(np.float32),
     images,
     columns.astype(np.float32),
     precision=jax.lax.Precision.HIGHEST,
   )
+  return jnp.clip(resized, 0, 255) if method == 'clean' else resized
 
 
 @functools.lru_cache(maxsize=64)

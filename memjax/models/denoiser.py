@@ -48,7 +48,7 @@ class NoiseSchedule(NamedTuple):
     alpha_bar: ᾱ_t = Π_{s ≤ t} (1 − β_s), the share of the signal's variance.
     x0_weight: of x₀ in the mean of q(x_{t−1} | x_t, x₀).
     xt_weight: of x_t in it.
-    variance: of q(x_{t−1} | x_t, x₀), at least 1e-20; 0 is not used at t = 0.
+    variance: of q(x_{t−1} | x_t, x₀), at least 1e-20; not used at t = 0.
   """
 
   beta: Float[np.ndarray, ' _']

@@ -266,7 +266,7 @@ def sagan(
   latent_dim: int = 128,
   generator_width: int = 64,
   discriminator_width: int = 64,
-  attention_size: int = 16,
+  attention_size: int | None = None,
 ) -> GAN:
   """A conditional SAGAN with residual blocks.
 
@@ -276,7 +276,8 @@ def sagan(
     latent_dim: dimensions of z.
     generator_width: a quarter of the generator's channels.
     discriminator_width: half of the discriminator's channels.
-    attention_size: rows of the image where there is self-attention; 0: none.
+    attention_size: rows of the image where there is self-attention; 0: none;
+      None: 16, or half of the image's rows if that is less and at least 8.
 
   Raises:
     ValueError: a size that is not among the above.
@@ -304,7 +305,7 @@ def biggan(
   shared_dim: int = 128,
   generator_width: int = 96,
   discriminator_width: int = 96,
-  attention_size: int = 16,
+  attention_size: int | None = None,
 ) -> GAN:
   """A BigGAN: `sagan` with a hierarchical latent and one class embedding.
 
@@ -315,7 +316,8 @@ def biggan(
     shared_dim: of the class embedding.
     generator_width: a quarter of the generator's channels.
     discriminator_width: half of the discriminator's channels.
-    attention_size: rows of the image where there is self-attention; 0: none.
+    attention_size: rows of the image where there is self-attention; 0: none;
+      None: 16, or half of the image's rows if that is less and at least 8.
 
   Raises:
     ValueError: a size that is not among the above.
@@ -348,7 +350,11 @@ def _gan(
   validate.integer('latent_dim', latent_dim, 1)
   validate.integer('generator_width', generator_width, 2)
   validate.integer('discriminator_width', discriminator_width, 4)
-  validate.one_of('attention_size', attention_size, (0, 8, 16, 32))
+  if attention_size is None:
+    attention_size = min(16, height // 2) if height > 8 else 0
+  # Above half of the rows the discriminator would have none.
+  allowed = [size for size in (0, 8, 16, 32) if size <= height // 2]
+  validate.one_of('attention_size', attention_size, allowed)
   chunks = _num_doublings(height) + 1
   if shared_dim and latent_dim % chunks:
     raise ValueError(

@@ -26,7 +26,8 @@ class DCRShare(NamedTuple):
   Attributes:
     share: of samples nearer to a training than to any test point, ties ½.
       HIGH = copying.
-    null_share: l/(l + t), the mean under relabelling.
+    null_share: l/(l + t), the mean under relabelling; where three points of
+      the pool or more tie, as in tables, that mean as drawn.
     null_std: the standard deviation under relabelling.
     p_value: one-sided, small = nearer to train than chance allows.
     d_train: [n], distance of each sample to its closest training record.
@@ -99,14 +100,15 @@ def dcr_share(
     for points in (train, test)
   )
   share = float((d_train < d_test).mean() + (d_train == d_test).mean() / 2)
-  nulls = relabelled_share(
-    pooled_neighbors(train, test, generated, metric=metric),
-    num_permutations=num_permutations,
-    rng=rng,
-  )
+  near = pooled_neighbors(train, test, generated, metric=metric)
+  nulls = relabelled_share(near, num_permutations=num_permutations, rng=rng)
+  null_share = len(train) / (len(train) + len(test))
+  # Two that tie leave the mean as it is; more of them do not.
+  nearest = near.distance[:, :3]
+  has_ties = nearest.shape[1] > 2 and (nearest == nearest[:, :1]).all(1).any()
   return DCRShare(
     share=share,
-    null_share=len(train) / (len(train) + len(test)),
+    null_share=float(nulls.mean()) if has_ties else null_share,
     null_std=float(nulls.std(ddof=min(1, num_permutations - 1))),
     p_value=stats.permutation_p_value(share, nulls, alternative='greater'),
     d_train=d_train,

@@ -70,7 +70,7 @@ def gap_ratio(
     generated: [n, …].
     test: [t, …], held-out data of the same distribution, or None.
     threshold: c in (0, 1], of true distances; 1/9 on squared ones is 1/3 here.
-    metric: 'euclidean' | 'cosine'.
+    metric: 'euclidean' | 'cosine': of the unit vectors, √(2(1 − cos)).
     num_permutations: P; no p-value is below 1/(1 + P).
     seed: of the permutations.
 
@@ -105,6 +105,9 @@ def gap_ratio(
   queries = np.concatenate([generated, *held_out])
   near = exact_neighbors(queries, train, metric=metric, k=2)
   first, second = near.distance.T
+  if metric == 'cosine':
+    # 1 − cos is half a squared distance of unit vectors.
+    first, second = np.sqrt(first), np.sqrt(second)
   is_gap = first < threshold * second
   with np.errstate(invalid='ignore'):
     ratio = np.where(second == 0, 1.0, first / second)

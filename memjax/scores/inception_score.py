@@ -35,7 +35,7 @@ class InceptionScore(NamedTuple):
 
 
 def inception_score(
-  logits: Logits, *, num_splits: int = 10, seed: int = 0
+  logits: Logits, *, num_splits: int | None = None, seed: int = 0
 ) -> InceptionScore:
   """Computes the exponential of the mutual information of sample and class.
 
@@ -51,7 +51,7 @@ def inception_score(
   Args:
     logits: [n, classes], without bias as the published network has them; two
       samples a split or more.
-    num_splits: 10 as published.
+    num_splits: None: 10 as published, fewer with fewer than 20 samples.
     seed: of the order: samples sorted by class would make splits of one class.
 
   Returns:
@@ -69,6 +69,8 @@ def inception_score(
     Salimans et al. (2016); its faults: Barratt and Sharma (2018).
   """
   logits = validate.finite('logits', logits, rank=2)
+  if num_splits is None:
+    num_splits = max(1, min(10, len(logits) // 2))
   num_splits = validate.integer('num_splits', num_splits, 1)
   rng = np.random.default_rng(validate.integer('seed', seed, 0))
   if len(logits) < 2 * num_splits:

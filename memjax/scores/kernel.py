@@ -57,15 +57,15 @@ def kernel_distance(x: Samples, y: Samples) -> KernelDistance:
   The cubic kernel sees means, covariances and third moments, no more.
 
   Args:
-    x: [n, …], n ≥ 4; the further axes are flattened.
-    y: [m, …], m ≥ 4.
+    x: [n, …], n ≥ 2; the further axes are flattened.
+    y: [m, …], m ≥ 2. With fewer than 4 rows there is no standard error: NaN.
 
   Returns:
     KernelDistance(value, std_err), in units of the kernel. SIGN: high = the
     distributions differ. Copies of `x` as `y` score best, below 0.
 
   Raises:
-    ValueError: NaN, fewer than 4 rows, unequal numbers of features.
+    ValueError: NaN, fewer than 2 rows, unequal numbers of features.
 
   Example:
     >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 3))
@@ -79,13 +79,15 @@ def kernel_distance(x: Samples, y: Samples) -> KernelDistance:
   """
   x, y = sample_sets(x=x, y=y)
   for name, points in (('x', x), ('y', y)):
-    if len(points) < 4:
-      raise ValueError(f'{name} has {len(points)} rows: expected 4 or more.')
+    if len(points) < 2:
+      raise ValueError(f'{name} has {len(points)} row: expected 2 or more.')
   within_x, within_y = _within(x), _within(y)
   to_y, to_x, across = _between(x, y)
   n, m = len(x), len(y)
   mean = lambda part: part.rows.mean() / (len(part.rows) - 1)
   value = mean(within_x) + mean(within_y) - 2 * to_y.mean() / m
+  if min(n, m) < 4:
+    return KernelDistance(float(value), float('nan'))
   spread_xx, spread_yy = _spread_within(within_x), _spread_within(within_y)
   spread_xy = _spread_between(to_y, to_x, across)
   # What the mean over others is off for one row is no variance between rows.

@@ -25,7 +25,7 @@ Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 Matrix = Float[np.ndarray, '_ _']
 
 DIRECTIONS = ('nearest_real', 'nearest_generated')
-_EPSILON = 1e-14  # of the competition's code: copies give a huge number, not ∞
+_EPSILON = 1e-14  # of the competition's code, against division by 0
 
 
 class MemorizationInformedFrechet(NamedTuple):
@@ -74,6 +74,9 @@ def memorization_informed_frechet(
     'nearest_generated': over training points, the nearest sample
       (torchmetrics). Few samples can copy without lowering it.
 
+  A copy of the WHOLE training set has F = 0, and so the best value there is, as
+  published: read `distance`, which is 0 then.
+
   The threshold 0.1 was chosen for Inception features of one competition; in
   another space honest samples may lie below or above it altogether. So read
   `distance` beside `null_distance`: it is what held-out data would get. The
@@ -112,6 +115,9 @@ def memorization_informed_frechet(
   if test is not None:
     named['test'] = test
   train, generated, *held_out = sample_sets('cosine', **named)
+  for name, points in (('train', train), ('generated', generated)):
+    if len(points) < 2:
+      raise ValueError(f'{name} has {len(points)} point: expected 2 or more.')
   threshold = validate.real('threshold', threshold, 0.0, np.inf, strict=True)
   validate.one_of('direction', direction, DIRECTIONS)
   of_real = direction == 'nearest_real'

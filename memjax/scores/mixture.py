@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jaxtyping import Float
 
@@ -22,7 +21,7 @@ Matrix = Float[np.ndarray, '_ _']
 
 # The published settings: Adam, so many passes, batches of so many points, and
 # how much of the way to the centre of the data the fallback component covers.
-_OPTIMIZER = optax.adam(0.5)
+_LEARNING_RATE = 0.5
 _EPOCHS = 50
 _BATCH = 10_000
 _ORIGIN = 0.9**2
@@ -95,7 +94,7 @@ def fit_mixture(
     jnp.asarray(np.log((nearest + _JITTER) / num_features), jnp.float32),
     jnp.zeros((), jnp.float32),
   )
-  state = _OPTIMIZER.init(params)
+  state = _optimizer().init(params)
   for _ in range(_EPOCHS):
     for index, part in enumerate(parts):
       chunks = kept[index] if is_kept else _chunks(table(part))
@@ -111,6 +110,13 @@ def fit_mixture(
     chunks = kept[index] if is_kept else _chunks(table(part))
     values[order[part]] = _log_sums_of(mixture, chunks, len(order[part]))
   return mixture, values
+
+
+def _optimizer():
+  # Imported here, so that `import memjax` stays light.
+  import optax
+
+  return optax.adam(_LEARNING_RATE)
 
 
 def log_likelihood(mixture: Mixture, points: Matrix) -> Float[np.ndarray, ' n']:
@@ -240,8 +246,8 @@ def _step(params, state, chunks, origin, num_points, num_features: int):
     slope(mass, moment, log_variance),
     slope(rest_mass, rest_moment, origin_log_variance),
   )
-  updates, state = _OPTIMIZER.update(gradient, state, params)
-  updated: Any = optax.apply_updates(params, updates)
+  updates, state = _optimizer().update(gradient, state, params)
+  updated: Any = jax.tree.map(jnp.add, params, updates)
   log_variance, origin_log_variance = updated
   log_variance = jnp.clip(log_variance, min=_LOWEST, max=_HIGHEST)
   return (log_variance, origin_log_variance), state

@@ -95,9 +95,12 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   run_folder.claim(workdir, config.to_dict(), data, free=free)
   if not config.embedding:
     embeddings.insert(0, None)
+  views = [
+    _view(config, embedding, values, workdir) for embedding in embeddings
+  ]
   found = [
-    _analyze(config, embedding, values, labels, workdir)
-    for embedding in embeddings
+    _analyze(config, embedding, view, labels)
+    for embedding, view in zip(embeddings, views, strict=True)
   ]
   analysis = found[0]._replace(warnings=(*found[0].warnings, *warnings))
   first, second = embeddings[0], embeddings[-1]
@@ -145,23 +148,37 @@ def _check_numbers(config: ConfigDict) -> None:
       )
 
 
+def _view(
+  config: ConfigDict,
+  embedding: Embedding | None,
+  values: dict[str, np.ndarray],
+  workdir: pathlib.Path,
+) -> dict[str, np.ndarray]:
+  """The sets in an embedding, checked; None leaves the numbers as they are."""
+  if embedding is None:
+    return values
+  view = {
+    name: embed_images(config, embedding, part, workdir)
+    for name, part in values.items()
+  }
+  try:
+    sample_sets(config.metric, **view)
+  except ValueError as error:
+    raise ValueError(f'In the embedding {embedding.name}: {error}') from error
+  return view
+
+
 def _analyze(
   config: ConfigDict,
   embedding: Embedding | None,
   values: dict[str, np.ndarray],
   labels,
-  workdir: pathlib.Path,
 ) -> SampleAnalysis:
-  """Everything of one embedding; None compares the numbers as they are."""
+  """Everything of one view."""
   logits = None
-  if embedding is not None:
-    values = {
-      name: embed_images(config, embedding, part, workdir)
-      for name, part in values.items()
-    }
-    if embedding.has_logits:
-      of = lambda name: embedding.logits(values[name]).astype(np.float64)
-      logits = of('test'), of('generated')
+  if embedding is not None and embedding.has_logits:
+    of = lambda name: embedding.logits(values[name]).astype(np.float64)
+    logits = of('test'), of('generated')
   return analyze_samples(
     *values.values(),
     labels=labels,

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from memjax import validate
 from memjax.embeddings.base import GREY, Embedding
 from memjax.embeddings.efficientnet import efficientnet
-from memjax.embeddings.embed import embed, to_pixels
+from memjax.embeddings.embed import embed
+from memjax.embeddings.images import to_pixels
 from memjax.embeddings.inception import inception
 from memjax.embeddings.pixels import pixels
 
@@ -68,10 +69,20 @@ def make_embedding(
   order = np.random.default_rng(config.seed).permutation(sum(map(len, every)))
   return train_encoder(
     np.concatenate(every)[order],
-    None if labels is None else np.concatenate(labels)[order],
+    _classes(labels, order),
     seed=config.seed,
     value_range=(0, 255),
   )
+
+
+def _classes(
+  labels: Labels, order: Int[np.ndarray, ' _']
+) -> Int[np.ndarray, ' _'] | None:
+  """Classes numbered from 0; None where there are fewer than two."""
+  if labels is None:
+    return None
+  names, classes = np.unique(np.concatenate(labels), return_inverse=True)
+  return classes[order] if len(names) > 1 else None
 
 
 def embed_images(

@@ -52,6 +52,7 @@ class _Plan(NamedTuple):
   shown: list[int]
   ratios: tuple[float, ...]
   canary_level: float
+  canary_set: int  # of the test sets, the one with outliers
   checkpoint_seconds: float
 
 
@@ -139,25 +140,43 @@ def _make_visit(plan, programs, comparisons, workdir) -> Callable:
     files.save_arrays(_part(workdir, epoch), **counts, loss=loss)
     if epoch in plan.shown:
       files.save_arrays(_samples(workdir, epoch), samples=samples)
-    return bool(plan.canary_level) and _must_stop(counts, plan.canary_level)
+    if (np.asarray(state.failed) > 0).all():
+      return True
+    return bool(plan.canary_level) and _must_stop(counts, plan)
 
   return visit
 
 
 def _make_plan(config: ConfigDict) -> _Plan:
   visits = _visits(config)
-  train, stop = config.train, config.stop
+  train = config.train
   return _Plan(
     visits=visits,
     shown=_shown(config, visits),
     ratios=_ratios(config),
-    canary_level=validate.real(
-      'config.stop.canary_level', stop.canary_level, 0.0, 1.0
-    ),
+    canary_level=_canary_level(config),
+    canary_set=list(config.evaluate.test_sets).index('with_outliers')
+    if config.stop.canary_level
+    else 0,
     checkpoint_seconds=validate.real(
       'config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0
     ),
   )
+
+
+def _canary_level(config: ConfigDict) -> float:
+  """The level at which to stop; 0: never. Canaries need controls."""
+  level = config.stop.canary_level
+  if not level:
+    return 0.0
+  validate.real('config.stop.canary_level', level, 0.0, 1.0, strict=True)
+  validate.integer('config.outliers.num', config.outliers.num, 1)
+  if 'with_outliers' not in config.evaluate.test_sets:
+    raise ValueError(
+      f'config.evaluate.test_sets={tuple(config.evaluate.test_sets)}: expected '
+      "'with_outliers' among them, the controls of config.stop.canary_level."
+    )
+  return float(level)
 
 
 def _make_programs(
@@ -306,15 +325,15 @@ def _compare(
   return [compare(draw, name, seed=seed) for name in names]
 
 
-def _must_stop(counts: dict[str, Any], level: float) -> bool:
+def _must_stop(counts: dict[str, Any], plan: _Plan) -> bool:
   """Whether the outliers, as canaries, begin to be memorized: all repeats."""
-  at = (slice(None), 0, 0, KINDS.index('outlier'))
+  at = (slice(None), plan.canary_set, 0, KINDS.index('outlier'))
   return canaries_are_memorized(
     CanaryCounts(
       copied=int(np.nansum(counts['copied'][at])),
       control=int(np.nansum(counts['swapped_copied'][at])),
     ),
-    level=level,
+    level=plan.canary_level,
   )
 
 

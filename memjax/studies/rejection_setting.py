@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +18,11 @@ from memjax.analysis.rejection import EmbeddedSets
 from memjax.data.image_sets import ImageSets, load_image_sets
 from memjax.embeddings.base import Embedding
 from memjax.embeddings.embed import embed
-from memjax.models import gan
+from memjax.models import diff_augment, gan
 from memjax.neighbors import METRICS
 from memjax.scores.rejection import rejection_threshold
 from memjax.training.gan_step import GanData, GanOptions
+from memjax.training.lift import LIFTS
 
 __all__ = [
   'EMBEDDINGS',
@@ -33,6 +35,7 @@ __all__ = [
 
 EMBEDDINGS = ('pixels', 'encoder', 'efficientnet', 'inception')
 _MODELS = ('sagan', 'biggan')
+_PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 # What may change in a folder that holds trained models.
 _FREE = (
   'config.train.checkpoint_seconds',
@@ -115,8 +118,19 @@ def _make_options(config: ConfigDict) -> GanOptions:
   for name in ('num_repeats', 'num_evaluated', 'evaluate_every'):
     check(f'config.train.{name}', train[name], 1)
   steps = check('config.train.steps', train.steps, 1)
-  for name in ('num_samples', 'num_cells', 'num_class_cells', 'k'):
+  for name in (
+    'num_samples', 'num_cells', 'num_class_cells', 'k', 'num_permutations',
+  ):  # fmt: skip
     check(f'config.score.{name}', config.score[name], 1)
+  validate.one_of('config.train.lift', train.lift, LIFTS)
+  real('config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0)
+  if isinstance(train.augmentations, str):
+    raise ValueError(
+      f'config.train.augmentations={train.augmentations!r}: expected a tuple '
+      f'of some of {tuple(diff_augment.POLICIES)}.'
+    )
+  for name in train.augmentations:
+    validate.one_of('config.train.augmentations', name, diff_augment.POLICIES)
   return GanOptions(
     batch_size=check('config.train.batch_size', train.batch_size, 2),
     discriminator_steps=check(
@@ -132,7 +146,9 @@ def _make_options(config: ConfigDict) -> GanOptions:
     max_redraws=check('config.max_redraws', config.max_redraws, 1),
     patience=check('config.train.patience', train.patience, 1),
     record_every=min(train.evaluate_every, steps),
-    precision=train.precision,
+    precision=validate.one_of(
+      'config.train.precision', train.precision, _PRECISIONS
+    ),
   )
 
 
@@ -146,7 +162,7 @@ def _given_threshold(value: Any) -> float | None:
     raise ValueError(
       f"config.threshold={value!r}: expected 'auto' or a number ≥ 0."
     ) from error
-  return validate.real('config.threshold', number, 0.0)
+  return validate.real('config.threshold', number, 0.0, sys.float_info.max)
 
 
 def make_embedding(config, name: str, images: ImageSets) -> Embedding:

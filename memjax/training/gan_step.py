@@ -363,8 +363,8 @@ def _draw(gan: GAN, batch_size: int, key):
 
 
 def _all_finite(state: GanState) -> Bool[Array, '']:
-  params = (state.generator['params'], state.discriminator['params'])
-  finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
+  leaves = jax.tree.leaves((state.generator, state.discriminator))
+  finite = [jnp.isfinite(leaf).all() for leaf in leaves]
   return jnp.stack(finite).all()
 
 

@@ -42,8 +42,11 @@ def test_each_equals_its_function(copier):
   null = {'num_permutations': 99, 'seed': 3}
   assert copier.kernel == memjax.kernel_distance(TEST, COPIES)
   assert copier.kernel_reference == memjax.kernel_distance(TEST, TRAIN)
-  assert copier.frechet == memjax.frechet_distance(TRAIN, COPIES)
-  assert copier.frechet_reference == memjax.frechet_distance(TRAIN, TEST)
+  for value, points in (
+    (copier.frechet, COPIES),
+    (copier.frechet_reference, TEST),
+  ):
+    np.testing.assert_allclose(value, memjax.frechet_distance(TRAIN, points))
   found = memjax.feature_likelihood_divergence(TRAIN, TEST, COPIES, seed=3)
   assert copier.likelihood.value == found.value
   gap = memjax.gap_ratio(TRAIN, COPIES, test=TEST, **null)
@@ -88,6 +91,15 @@ def test_what_cannot_be_computed_is_left_out():
   assert 'not available' in str(section.table.rows)
 
 
+def test_frechet_distances_are_of_equally_many():
+  few = TEST[:40]
+  found = measure_samples(TRAIN, few, HONEST, **OPTIONS)
+  reference = memjax.frechet_distance(TRAIN, few)
+  np.testing.assert_allclose(found.frechet_reference, reference)
+  # Of as many honest samples, and so biased alike: not the value of all 150.
+  assert found.frechet > 2 * memjax.frechet_distance(TRAIN, HONEST)
+
+
 def test_names_are_earned(copier):
   text = lambda **options: str(metrics_rows(copier, 99, **options))
   for plain in (text(), text(embedding='EfficientNet-Lite0')):
@@ -105,7 +117,7 @@ def test_names_are_earned(copier):
 @pytest.mark.parametrize(('size', 'is_few'), [(6, True), (7, False)])
 def test_fewer_points_than_features_are_said(size, is_few, copier):
   section = metrics_section(copier, (size, 9, 50), FEATURES, 99)
-  assert ('Fewer points than features' in section.body) == is_few
+  assert ('No more points than features' in section.body) == is_few
   assert 'biased' in section.body or is_few
 
 

@@ -30,7 +30,7 @@ def linear(num_features=6, channels=3, traces=None):
     params=kernel.astype(jnp.float32),
     forward=forward,
     digest='0' * 64,
-    channels=channels,
+    channels=(channels,) if channels else (),
   )
 
 
@@ -149,10 +149,10 @@ def test_a_value_range_is_never_guessed():
 def test_grey_images_and_a_colour_network():
   with pytest.raises(ValueError, match=r"1 channels.*needs 3.*grey='repeat'"):
     embed(IMAGES[..., :1], linear())
-  with pytest.raises(ValueError, match=r'3 channels.*needs 1\.$'):
+  with pytest.raises(ValueError, match=r'3 channels.*needs 1\.'):
     embed(IMAGES, linear(channels=1))
   with pytest.raises(ValueError, match='transparency'):
-    embed(np.zeros((2, 4, 5, 4), np.uint8), pixels())
+    embed(np.zeros((2, 4, 5, 4), np.uint8), linear())
   with pytest.raises(ValueError, match='channels from first to last'):
     embed(IMAGES.transpose(0, 3, 1, 2), linear())
 
@@ -216,7 +216,7 @@ def test_features_are_kept_by_content(tmp_path, monkeypatch):
 
 def test_the_cache_tells_embeddings_apart(tmp_path):
   a, b = linear(), linear()
-  b = Embedding(b.name, b.params, b.forward, digest='1' * 64, channels=3)
+  b = Embedding(b.name, b.params, b.forward, digest='1' * 64, channels=(3,))
   for embedding in (a, b, a, b):
     found = embed(IMAGES, embedding, cache_dir=tmp_path)
     np.testing.assert_array_equal(found, embed(IMAGES, embedding))

@@ -30,6 +30,13 @@ def test_equals_the_definition():
   assert (found.d_test[[0, 2]] == 0).all()
 
 
+def test_the_null_where_many_points_tie():
+  # A sample at which all points lie is nearer to neither, half of it each.
+  found = dcr_share(np.zeros((9, 2)), np.zeros((3, 2)), np.zeros((4, 2)))
+  assert (found.share, found.null_share, found.null_std) == (0.5, 0.5, 0.0)
+  assert found.p_value == 1.0
+
+
 def test_by_hand():
   """SDMetrics' vectors: distances 0.2·10 and 0 of synthetic [3, 5] to real."""
   real = np.array([[0.0], [5.0], [8.0], [9.0], [10.0]])

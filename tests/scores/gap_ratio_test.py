@@ -9,7 +9,8 @@ def slow_gaps(train, generated, metric='euclidean'):
   for g in generated:
     d = np.linalg.norm(train - g, axis=1)
     if metric == 'cosine':
-      d = 1 - train @ g / np.linalg.norm(train, axis=1) / np.linalg.norm(g)
+      unit = train / np.linalg.norm(train, axis=1, keepdims=True)
+      d = np.linalg.norm(unit - g / np.linalg.norm(g), axis=1)
     first, second = np.sort(d)[:2]
     ratios.append(first / second)
   return np.array(ratios)

@@ -65,7 +65,11 @@ def test_the_standard_error_is_the_spread_between_draws():
 @pytest.mark.parametrize(
   ('logits', 'options', 'message'),
   [
-    (np.ones((19, 3)), {}, 'logits has 19 rows: expected 20 or more'),
+    (
+      np.ones((19, 3)),
+      {'num_splits': 10},
+      'logits has 19 rows: expected 20 or more',
+    ),
     (np.full((40, 3), np.inf), {}, r'logits\[0, 0\]=inf'),
     (np.ones((40, 3)), {'num_splits': 0}, 'num_splits=0'),
     (np.ones((40, 3)), {'seed': -1}, 'seed=-1'),

@@ -95,8 +95,8 @@ def test_what_it_sees_and_what_not(change):
 @pytest.mark.parametrize(
   ('x', 'y', 'message'),
   [
-    (np.ones((3, 2)), np.ones((5, 2)), 'x has 3 rows: expected 4 or more'),
-    (np.ones((5, 2)), np.ones((2, 2)), 'y has 2 rows'),
+    (np.ones((1, 2)), np.ones((5, 2)), 'x has 1 row: expected 2 or more'),
+    (np.ones((5, 2)), np.ones((1, 2)), 'y has 1 row'),
     (np.ones((5, 2)), np.ones((5, 3)), 'y has 3 features and x 2'),
     (np.full((5, 2), np.nan), np.ones((5, 2)), r'x\[0, 0\]=nan'),
   ],

@@ -85,7 +85,7 @@ def test_under_the_null_p_is_uniform():
   ('changes', 'message'),
   [
     ({'generated': np.zeros((3, 2))}, r'generated\[0\] is a zero vector'),
-    ({'generated': np.ones((1, 2))}, 'y has 1 row'),
+    ({'generated': np.ones((1, 2))}, 'generated has 1 point'),
     ({'threshold': 0.0}, 'threshold=0'),
     ({'direction': 'real'}, "direction='real': expected one of 'nearest_real'"),
     ({'test': np.ones((3, 4))}, 'test has 4 features and train 2'),

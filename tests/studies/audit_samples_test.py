@@ -178,7 +178,7 @@ def test_an_embedding_changes_what_near_means(tmp_path):
   assert 'FID' not in page
   assert 'Inception score' not in page
   # 432 features of 120 points: said, with the bias.
-  assert 'Fewer points than features (120 and 432)' in page
+  assert 'No more points than features (120 and 432)' in page
   # Pictures are still of the images.
   shown = tmp_path / 'run/figures/the_most_suspicious_samples.png'
   assert shown.exists()
@@ -231,7 +231,7 @@ def test_the_canonical_network_earns_the_names(tmp_path, monkeypatch):
     'Inception-v3 stand-in',
     params={},
     forward=lambda _, images: images[:, ::4, ::4].reshape(len(images), -1),
-    channels=3,
+    channels=(3,),
     is_canonical=True,
     classifier=(kernel, np.zeros(10, np.float32)),
   )

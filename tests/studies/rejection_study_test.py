@@ -218,6 +218,7 @@ def samples(workdir):
   return found
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
   code, output = start(tmp_path / 'whole', 'never:0')
   assert code == 0, output
