@@ -53,6 +53,11 @@ def get_config():
   # Black and white of images that are no bytes, such as (0.0, 1.0).
   config.value_range = ()
   config.grey = 'refuse'  # 'repeat': a colour network sees grey images thrice
+  # Of a network's input; '' is what it was published with. Both are part of
+  # the name of every number: 'bilinear', 'tf1' or 'clean'; '(x-128)/128' or
+  # 'x/127.5-1' (Inception alone).
+  config.resize = ''
+  config.scaling = ''
   config.inception_weights = ''  # a path, where the file is not found by itself
   config.num_cells = 5
   # Principal components, for the cells and for the Fréchet distance only.

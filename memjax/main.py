@@ -122,7 +122,7 @@ def _run(argv: Sequence[str]) -> None:
   # Imported here: nothing else in this file needs JAX.
   from memjax.training.preemption import Preempted
 
-  _quiet_libraries()
+  quiet_libraries()
   try:
     main(argv)
   except Preempted as stopped:
@@ -153,11 +153,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
     sys.exit(f'memjax: {str(error).strip().splitlines()[-1]}')
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
   """Keeps our own lines: Orbax tells absl about each of a save's 40 steps."""
   logging.set_verbosity(logging.INFO)
+  # Not '/memjax/': an environment may lie in a folder of that name.
+  package = str(pathlib.Path(__file__).parent)
   logging.get_absl_handler().addFilter(
-    lambda record: record.levelno >= 30 or '/memjax/' in record.pathname
+    lambda record: record.levelno >= 30 or record.pathname.startswith(package)
   )
   logging.get_absl_handler().setFormatter(None)
 

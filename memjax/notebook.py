@@ -18,7 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from memjax import validate
-from memjax.main import STUDIES, resolve_config
+from memjax.main import STUDIES, quiet_libraries, resolve_config
 
 __all__ = [
   'choose_workdir',
@@ -123,14 +123,9 @@ def run_study(
   """
   config = load_config(path, changes)
   validate.one_of('config.study', config.study, STUDIES)
-  logging.set_verbosity(logging.INFO)
-  handler = logging.get_absl_handler()
-  handler.setFormatter(None)
-  # Cells show what is printed; the libraries' own steps say nothing there.
-  handler.python_handler.stream = sys.stdout
-  handler.addFilter(
-    lambda record: record.levelno >= 30 or '/memjax/' in record.pathname
-  )
+  quiet_libraries()
+  # Cells show what is printed.
+  logging.get_absl_handler().python_handler.stream = sys.stdout
   study = importlib.import_module(f'memjax.studies.{config.study}')
   study.run(config, pathlib.Path(workdir))
   return json.loads((pathlib.Path(workdir) / 'report.json').read_text())

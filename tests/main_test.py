@@ -2,14 +2,16 @@
 
 import csv
 import json
+import logging as stdlib_logging
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from absl import logging
 
-from memjax import make_folds, memorization_score
+from memjax import main, make_folds, memorization_score
 from memjax.main import default_workdir, resolve_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -197,6 +199,24 @@ def test_shipped_configs_are_found_from_anywhere(tmp_path, monkeypatch):
   (tmp_path / 'configs').mkdir()
   (tmp_path / 'configs/audit.py').write_text('')
   assert resolve_config('configs/audit.py') == 'configs/audit.py'
+
+
+def test_libraries_are_quiet_in_a_folder_named_memjax_too():
+  handler = logging.get_absl_handler()
+  before = list(handler.filters)
+  main.quiet_libraries()
+  passes = lambda path, level=20: bool(
+    handler.filter(
+      stdlib_logging.LogRecord('absl', level, path, 1, '', (), None)
+    )
+  )
+  try:
+    assert passes(main.__file__)
+    orbax = '/home/me/memjax/.venv/lib/orbax/checkpoint.py'
+    assert not passes(orbax)
+    assert passes(orbax, level=30)
+  finally:
+    handler.filters[:] = before
 
 
 def test_importing_memjax_stays_light():

@@ -14,6 +14,7 @@ from memjax.embeddings.embed import embed
 from memjax.embeddings.images import to_pixels
 from memjax.embeddings.inception import inception
 from memjax.embeddings.pixels import pixels
+from memjax.embeddings.resize import RESIZES, SCALINGS
 
 __all__ = ['EMBEDDINGS', 'embed_images', 'make_embedding']
 
@@ -55,10 +56,17 @@ def make_embedding(
       "colour: expected --config.grey=repeat, or an embedding 'pixels' or "
       "'encoder', which suit grey images as well."
     )
+  options = {'grey': grey}
+  if config.resize:
+    validate.one_of('config.resize', config.resize, RESIZES)
+    options['resize'] = config.resize
   if name == 'efficientnet':
-    return efficientnet(shape, grey=grey)
+    return efficientnet(shape, **options)
   if name == 'inception':
-    return inception(config.inception_weights or None, grey=grey)
+    if config.scaling:
+      validate.one_of('config.scaling', config.scaling, SCALINGS)
+      options['scaling'] = config.scaling
+    return inception(config.inception_weights or None, **options)
   # Flax is slow to import, and only this one needs it.
   from memjax.embeddings.encoder import train_encoder
 

@@ -279,6 +279,8 @@ def test_the_canonical_network_earns_the_names(tmp_path, monkeypatch):
     ),
     ({'channels': 1}, {'embedding': 'inception'}, 'config.train holds grey'),
     ({'channels': 2}, {'embedding': 'encoder'}, 'expected 1 or 3 channels'),
+    ({}, {'embedding': 'efficientnet', 'resize': 'bicubic'}, 'config.resize='),
+    ({}, {'embedding': 'inception', 'scaling': 'x/255'}, 'config.scaling='),
     (
       {},
       {'embedding': 'inception', 'inception_weights': 'absent.pth'},
