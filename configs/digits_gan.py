@@ -10,8 +10,8 @@ Cost, measured: 3:01 minutes on 2 CPU cores.
 
 Expected (seed 0): it copies with and without rejection (about 0.5 and 2 % of
 the samples; p = 0.008 and 0.002). C_T rises from −3.3 to −2.3 in pixels, which
-with three seeds is not beyond chance (change 1.0, 95 % interval −0.2 to 2.2), at
-no measurable cost in Fréchet distance.
+with three seeds is not beyond chance (change 1.0, 95 % interval −0.2 to 2.2),
+at no measurable cost in Fréchet distance.
 
 `:small` is a smoke test: two seeds, six steps.
 """
