@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,8 +22,10 @@ from memjax.version import __version__
 
 __all__ = ['embed']
 
-# Images in one file of the cache, and the most that a kill can lose.
+# Images in one file of the cache, and the most that a kill can lose; fewer if
+# they are large.
 _CHUNK = 1024
+_NUMBERS = 2**27  # in a chunk: 0.5 GB in float32
 _INTERVAL = 5  # seconds between lines of progress
 
 
@@ -37,8 +40,9 @@ def embed(
   """Computes the features of any number of images.
 
   Images pass in batches of one size, the last one padded, so the network is
-  compiled once, and memory holds 1,024 images beside the features. Batch sizes
-  change features by float32 rounding alone.
+  compiled once, and memory holds 1,024 images beside the features, fewer where
+  those would fill half a gigabyte. Batch sizes change features by float32
+  rounding alone.
 
   Args:
     images: [n, h, w, c], or grey [n, h, w]; or an iterable of batches [b, h, w,
@@ -76,7 +80,7 @@ def embed(
     total, batches = len(images), _slices(images)
   progress = _Progress(getattr(embedding, 'name', 'embedding'), total)
   features = []
-  for chunk in _chunks(_checked(batches, embedding, value_range), _CHUNK):
+  for chunk in _chunks(_checked(batches, embedding, value_range)):
     path = None if cache is None else cache.path(chunk)
     found = None if path is None else _load(path, len(chunk))
     if found is None:
@@ -94,8 +98,14 @@ def embed(
 def _slices(images: Array) -> Iterator[Array]:
   """The rows of an array in chunks; grey images get their axis of channels."""
   images = images[..., None] if images.ndim == 3 else images
-  for start in range(0, len(images), _CHUNK):
-    yield images[start : start + _CHUNK]
+  size = _chunk_size(images.shape[1:])
+  for start in range(0, len(images), size):
+    yield images[start : start + size]
+
+
+def _chunk_size(shape: tuple[int, ...]) -> int:
+  """How many images of this shape pass at once."""
+  return min(_CHUNK, max(1, _NUMBERS // max(1, math.prod(shape))))
 
 
 def _checked(
@@ -141,11 +151,12 @@ def _check_shape(shape: tuple[int, ...], embedding: Callable) -> None:
     )
 
 
-def _chunks(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-  """The same images in chunks of `size`, however they were batched."""
+def _chunks(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """The same images in chunks of one size, however they were batched."""
   waiting: list[np.ndarray] = []
   count = 0
   for batch in batches:
+    size = _chunk_size(batch.shape[1:])
     while len(batch):
       part, batch = batch[: size - count], batch[size - count :]
       waiting.append(part)

@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 
 from memjax import validate
 
-__all__ = ['Array', 'ValueRange', 'to_pixels']
+__all__ = ['Array', 'ValueRange', 'check_pixels', 'to_pixels']
 
 Array = Shaped[np.ndarray | jax.Array, '...']
 ValueRange = Sequence[float | int] | None
@@ -35,16 +35,9 @@ def to_pixels(
     [0.0, 127.5, 255.0]
   """
   images = validate.host_array('images', images)
-  if images.dtype.kind not in 'biuf' or images.ndim not in (3, 4):
-    raise ValueError(
-      f'images has shape {images.shape} and dtype {images.dtype}: expected '
-      'numbers [n, h, w, c], or [n, h, w] if grey.'
-    )
-  if 0 in images.shape[1:]:
-    raise ValueError(f'images has shape {images.shape}: expected pixels.')
   value_range = None if value_range is None else tuple(value_range)
+  check_pixels(images, value_range, is_first=is_first)
   images = images[..., None] if images.ndim == 3 else images
-  _check_range(images, value_range, is_first)
   if images.dtype == np.uint8 and (value_range or (0, 255)) == (0, 255):
     return images
   low, high = value_range or (0, 255)
@@ -53,10 +46,24 @@ def to_pixels(
   )
 
 
-def _check_range(
-  images: np.ndarray, value_range: ValueRange, is_first: bool
+def check_pixels(
+  images: Shaped[np.ndarray, '...'],
+  value_range: ValueRange = None,
+  *,
+  is_first: bool = True,
 ) -> None:
-  """ValueError if it is not certain what is black and what is white."""
+  """Raises what `to_pixels` would, and converts nothing.
+
+  Raises:
+    ValueError: no images, or it is not certain what is black and what white.
+  """
+  if images.dtype.kind not in 'biuf' or images.ndim not in (3, 4):
+    raise ValueError(
+      f'images has shape {images.shape} and dtype {images.dtype}: expected '
+      'numbers [n, h, w, c], or [n, h, w] if grey.'
+    )
+  if 0 in images.shape[1:]:
+    raise ValueError(f'images has shape {images.shape}: expected pixels.')
   if not images.size:
     return
   low, high = float(images.min()), float(images.max())

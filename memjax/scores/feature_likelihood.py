@@ -28,18 +28,21 @@ class FeatureLikelihood(NamedTuple):
   """The divergence, the gap, and what they are made of.
 
   Attributes:
-    value: FLD. 0 = as good as other training points; HIGH = bad by quality, by
-      diversity or by copying.
-    std_err: of `value`, over test points and over draws of the baseline. It
-      leaves out the error of the fitted bandwidths and is TOO SMALL: of honest
-      generators ±1.96 of it covered 0 in 11 of 16 draws.
+    value: FLD. About 0 = as good as other training points; HIGH = bad by
+      quality, by diversity or by copying. No zero of an honest generator: that
+      is `matched`'s.
+    matched: the same, like for like: as many samples as the baseline has, with
+      bandwidths fitted to the same points. 0 for an honest generator; HIGH =
+      bad. It sees the copies of those points alone, half of all or fewer: for
+      copying look at `value` and `gap`.
+    std_err: of `matched`, over test points, draws and training sets.
     gap: FLD of the training less that of the test points. NEGATIVE = copying
       (or overfitting); compare with `null_gap`.
     gap_std_err: of `gap`, over training and test points.
     null_gap: the gap of other training points as samples, mean over the draws:
       bandwidths are fitted to the training set, so that it is below 0.
     baseline_std: standard deviation of `value` over draws of the baseline: the
-      noise of the number itself. NaN for one draw.
+      noise of the number itself. NaN for one draw, as is `std_err`.
     train_log_likelihood: [l], nats a feature; members' scores for
       `membership_inference`.
     test_log_likelihood: [t], non-members' scores.
@@ -48,6 +51,7 @@ class FeatureLikelihood(NamedTuple):
   """
 
   value: float
+  matched: float
   std_err: float
   gap: float
   gap_std_err: float
@@ -80,10 +84,20 @@ def feature_likelihood_divergence(
 
   Published is one draw of the baseline, unseeded; here `num_baselines` draws
   are averaged, which leaves its meaning and lessens its noise. An honest
-  generator scores about 0, a little below or above: its bandwidths are fitted
-  to all of `train`, the baseline's to what is left. Above 1,000 nearly
-  everything is copied. Values from unequal numbers of samples do not compare;
-  the published ones are of 10,000.
+  generator scores a little off 0, mostly below: it has more samples than the
+  baseline, and bandwidths fitted to all of `train`. `matched` gives both the
+  same number of Gaussians and the same points to fit:
+
+    matched = (100/d) mean_b mean_t (log p₀ᵇ(t) − log pᵇ(t)),
+
+  pᵇ of a random part of `generated`. Its error adds to that of the test points
+  the spread s of log p₀ᵇ over the B draws, which share one training set: with
+  f = their share of it and f′ of `generated`,
+
+    std_err² = var_t/n_t + s²/(1 − f) · (f + (1 − f)/B + f′ + (1 − f′)/B).
+
+  Above 1,000 nearly everything is copied. Values from unequal numbers of
+  samples do not compare; the published ones are of 10,000.
 
   MODE SHRINKING: samples nearer to the middle of their mode than the data are
   score BETTER than the data (below 0): a Gaussian in the middle, with a fitted
@@ -108,8 +122,10 @@ def feature_likelihood_divergence(
     >>> train, test, generated = rng.normal(size=(3, 200, 8))
     >>> honest = feature_likelihood_divergence(train, test, generated)
     >>> copies = feature_likelihood_divergence(train, test, train)
-    >>> abs(honest.value) < 20 < 100 < copies.value, copies.gap < -100
+    >>> abs(honest.matched) < 3 * honest.std_err, copies.value > 100
     (True, True)
+    >>> copies.gap < -100
+    True
 
   Reference:
     Jiralerspong et al. (2023), Feature Likelihood Divergence (at first: Score),
@@ -131,24 +147,31 @@ def feature_likelihood_divergence(
   mixture, in_train = fit_mixture(generated, train, rng)
   in_train = in_train / num_features
   in_test = log_likelihood(mixture, test) / num_features
-  baselines, null_gaps = [], []
+  size = min(len(generated), len(train) // 2)
+  baselines, samples, null_gaps = [], [], []
   for _ in range(num_baselines):
     order = rng.permutation(len(train))
-    size = min(len(generated), len(train) // 2)
-    baseline, of_fitted = fit_mixture(
-      train[order[:size]], train[order[size:]], rng
-    )
+    rest = train[order[size:]]
+    baseline, of_fitted = fit_mixture(train[order[:size]], rest, rng)
     of_test = log_likelihood(baseline, test) / num_features
     baselines.append(of_test)
     null_gaps.append(of_test.mean() - of_fitted.mean() / num_features)
+    part = generated[rng.permutation(len(generated))[:size]]
+    samples.append(
+      log_likelihood(fit_mixture(part, rest, rng)[0], test) / num_features
+    )
   draws = np.array([values.mean() for values in baselines])
-  excess = np.mean(baselines, axis=0) - in_test
   spread = draws.std(ddof=1) if num_baselines > 1 else np.nan
-  # Other samples would have moved it as much as another draw of the baseline.
-  noise = np.nan_to_num(spread) ** 2 * (1 + 1 / num_baselines)
+  matched = np.mean(baselines, axis=0) - np.mean(samples, axis=0)
+  shares = np.array([size / len(train), size / len(generated)])
+  # Draws from one training set differ less than training sets would.
+  noise = (spread**2 / (1 - shares[0])) * (
+    shares + (1 - shares) / num_baselines
+  ).sum()
   return FeatureLikelihood(
-    value=_SCALE * float(excess.mean()),
-    std_err=_SCALE * float(np.sqrt(excess.var(ddof=1) / len(test) + noise)),
+    value=_SCALE * float(draws.mean() - in_test.mean()),
+    matched=_SCALE * float(matched.mean()),
+    std_err=_SCALE * float(np.sqrt(matched.var(ddof=1) / len(test) + noise)),
     gap=_SCALE * float(in_test.mean() - in_train.mean()),
     gap_std_err=_SCALE
     * float(

@@ -11,7 +11,7 @@ from memjax import validate
 from memjax.embeddings.base import GREY, Embedding
 from memjax.embeddings.efficientnet import efficientnet
 from memjax.embeddings.embed import embed
-from memjax.embeddings.images import to_pixels
+from memjax.embeddings.images import check_pixels, to_pixels
 from memjax.embeddings.inception import inception
 from memjax.embeddings.pixels import pixels
 from memjax.embeddings.resize import RESIZES, SCALINGS
@@ -129,7 +129,7 @@ def _check_images(name: str, images: Values, config: ConfigDict) -> None:
       'compare numbers as they are.'
     )
   try:
-    to_pixels(images, _range(config))
+    check_pixels(images, _range(config))
   except ValueError as error:
     raise ValueError(
       f'{name}: {error} (config.value_range says what is black and what is '

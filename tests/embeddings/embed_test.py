@@ -85,6 +85,24 @@ def test_a_stream_is_never_held(monkeypatch):
   assert found[:, 0].tolist() == [50.0 * (i // 4) for i in range(20)]
 
 
+def test_few_large_images_pass_at_once(monkeypatch):
+  embedding, seen = linear(), []
+  expected = embed(IMAGES, embedding, batch_size=3)
+  monkeypatch.setattr(module, '_NUMBERS', 5 * IMAGES[0].size + 1)
+  real = module.to_pixels
+  count = lambda images, *args, **kwargs: (
+    seen.append(len(images)) or real(images, *args, **kwargs)
+  )
+  monkeypatch.setattr(module, 'to_pixels', count)
+  np.testing.assert_array_equal(
+    embed(IMAGES, embedding, batch_size=3), expected
+  )
+  assert seen == [5, 5, 5, 5, 3]
+  monkeypatch.setattr(module, '_NUMBERS', 1)
+  embed(IMAGES, embedding, batch_size=3)
+  assert seen[5:] == [1] * 23
+
+
 def test_any_function_is_an_embedding():
   mean = lambda images: images.mean(axis=(1, 2))
   np.testing.assert_allclose(
