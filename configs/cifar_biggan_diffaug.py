@@ -60,6 +60,9 @@ def get_config(variant=''):
   config.embedding.rejecting = 'inception'
   config.embedding.judging = 'efficientnet'
   config.embedding.metric = 'cosine'
+  # Of the nearest training image in a step: 'exact', on the device, or
+  # 'approximate', by faiss on the host, for very many training images.
+  config.embedding.search = 'exact'
   # Of 'encoder'.
   config.embedding.num_features = 64
   config.embedding.num_steps = 600

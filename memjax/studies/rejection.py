@@ -21,6 +21,7 @@ from memjax.studies.rejection_setting import (
   Setting,
   apply_embedding,
   features,
+  make_search,
   prepare,
 )
 from memjax.training.gan_step import (
@@ -108,7 +109,8 @@ def _train(setting: Setting, arm: Arm, path: pathlib.Path) -> None:
   init = lambda key: init_gan_state(model, options, train.steps, key)
   state = jax.jit(lift(init, how, (0,)))(_keys(config, 0))
   embed_batch = functools.partial(apply_embedding, setting.embeddings[0])
-  steps = make_gan_steps(model, options, embed_batch)
+  search = make_search(config, setting.sets[0])
+  steps = make_gan_steps(model, options, embed_batch, search)
   compiled = jax.jit(lift(steps, how, (0, None, None, None, None, 0)))
   keys, threshold = _keys(config, 1), jnp.float32(setting.threshold)
 

@@ -21,19 +21,27 @@ from memjax.embeddings.embed import embed
 from memjax.models import diff_augment, gan
 from memjax.neighbors import METRICS
 from memjax.scores.rejection import rejection_threshold
-from memjax.training.gan_step import GanData, GanOptions
+from memjax.training.gan_step import (
+  GanData,
+  GanOptions,
+  Search,
+  nearest_distance,
+)
 from memjax.training.lift import LIFTS
 
 __all__ = [
   'EMBEDDINGS',
+  'SEARCHES',
   'Setting',
   'apply_embedding',
   'features',
   'make_embedding',
+  'make_search',
   'prepare',
 ]
 
 EMBEDDINGS = ('pixels', 'encoder', 'efficientnet', 'inception')
+SEARCHES = ('exact', 'approximate')
 _MODELS = ('sagan', 'biggan')
 _PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 # What may change in a folder that holds trained models.
@@ -111,7 +119,9 @@ def _make_options(config: ConfigDict) -> GanOptions:
   """Checks the numbers of the config and gathers those that a step needs."""
   train, check, real = config.train, validate.integer, validate.real
   validate.one_of('config.policy', config.policy, rejection.POLICIES)
-  validate.one_of('config.embedding.metric', config.embedding.metric, METRICS)
+  for name, allowed in (('metric', METRICS), ('search', SEARCHES)):
+    value = config.embedding[name]
+    validate.one_of(f'config.embedding.{name}', value, allowed)
   for name in ('rejecting', 'judging'):
     value = config.embedding[name]
     validate.one_of(f'config.embedding.{name}', value, EMBEDDINGS)
@@ -210,6 +220,22 @@ def _check_embeddings(path: pathlib.Path, *embeddings: Embedding) -> None:
       + '; '.join(changed)
       + '. Pass another --workdir.'
     )
+
+
+def make_search(config: ConfigDict, sets: EmbeddedSets) -> Search:
+  """Who finds the nearest training image in a step.
+
+  On the device every training image is compared with; faiss, on the host, needs
+  less for very many, and misses some.
+  """
+  if config.embedding.search == 'exact':
+    return nearest_distance
+  from memjax.neighbors_approximate import approximate_search
+
+  distance = rejection.host_distance(
+    approximate_search(sets.train, metric=sets.metric, seed=config.seed)
+  )
+  return lambda index, features: distance(features)
 
 
 def apply_embedding(

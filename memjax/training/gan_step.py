@@ -29,12 +29,15 @@ __all__ = [
   'GanOptions',
   'GanRecord',
   'GanState',
+  'Search',
   'init_gan_state',
   'make_gan_steps',
+  'nearest_distance',
 ]
 
 Variables = dict[str, Any]
 Embed = Callable[[Any, jax.Array], jax.Array]
+Search = Callable[[rejection.TrainingIndex, jax.Array], jax.Array]
 
 # What `GanState.failure` counts.
 FAILURES = (
@@ -176,13 +179,27 @@ def init_gan_state(
   )
 
 
-def make_gan_steps(gan: GAN, options: GanOptions, embed: Embed) -> Callable:
+def nearest_distance(
+  index: rejection.TrainingIndex, features: Float[Array, 'b d']
+) -> Float[Array, ' b']:
+  """The exact search, on the device."""
+  return rejection.nearest(index, features).distance
+
+
+def make_gan_steps(
+  gan: GAN,
+  options: GanOptions,
+  embed: Embed,
+  search: Search = nearest_distance,
+) -> Callable:
   """Builds the function that takes one GAN through a stretch of training.
 
   Args:
     gan: the networks.
     options: how they are trained.
     embed: (params, images in 0 … 255) -> [b, d], as the index was made.
+    search: (index, features) -> [b], distance to the nearest training image:
+      the exact one, or one that reads an index of its own.
 
   Returns:
     train_steps(state, data, threshold, begin, end, key) -> state: the steps
@@ -191,6 +208,10 @@ def make_gan_steps(gan: GAN, options: GanOptions, embed: Embed) -> Callable:
     traced; policy 'none' ignores it. Draws of images and classes are uniform
     and with replacement, z ~ N(0, I).
   """
+
+  measure = lambda data, images: search(
+    data.index, embed(data.embed_params, (images + 1) * 127.5)
+  )
 
   def train_steps(
     state: GanState,
@@ -203,7 +224,7 @@ def make_gan_steps(gan: GAN, options: GanOptions, embed: Embed) -> Callable:
     def step(number, state):
       step_key = jax.random.fold_in(key, number)
       return _gan_step(
-        gan, options, embed, state, data, threshold, number, step_key
+        gan, options, measure, state, data, threshold, number, step_key
       )
 
     with jax.default_matmul_precision(options.precision):
@@ -212,14 +233,14 @@ def make_gan_steps(gan: GAN, options: GanOptions, embed: Embed) -> Callable:
   return train_steps
 
 
-def _gan_step(gan, options, embed, state, data, threshold, number, key):
+def _gan_step(gan, options, measure, state, data, threshold, number, key):
   """One step; a state that has failed, or would now, stays as it is."""
   discriminate_key, generate_key = jax.random.split(key)
   new, d_loss = _update_discriminator(
     gan, options, state, data, discriminate_key
   )
   new, g_loss, seen = _update_generator(
-    gan, options, embed, new, data, threshold, number, generate_key
+    gan, options, measure, new, data, threshold, number, generate_key
   )
   is_empty = ~seen.is_accepted.any()
   num_empty = jnp.where(is_empty, state.num_empty + 1, 0)
@@ -281,7 +302,9 @@ def _update_discriminator(gan, options, state, data, key):
   return lax.fori_loop(0, options.discriminator_steps, update, start)
 
 
-def _update_generator(gan, options, embed, state, data, threshold, number, key):
+def _update_generator(
+  gan, options, measure, state, data, threshold, number, key
+):
   """The update that ignores near-copies; nothing moves if all are."""
   draw_key, augment_key = jax.random.split(key)
 
@@ -295,15 +318,11 @@ def _update_generator(gan, options, embed, state, data, threshold, number, key):
     score, _ = gan.discriminate_train(state.discriminator, images, latents[1])
     return hinge_generator_losses(score)
 
-  def distance(images):
-    features = embed(data.embed_params, (images + 1) * 127.5)
-    return rejection.nearest(data.index, features).distance
-
   loss_fn = rejection.rejecting_loss(
     lambda key: _draw(gan, options.batch_size, key),
     generate,
     sample_loss,
-    distance,
+    lambda images: measure(data, images),
     threshold=threshold,
     policy=options.policy,
     max_redraws=options.max_redraws,

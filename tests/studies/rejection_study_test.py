@@ -104,10 +104,13 @@ def test_plain_alone(tmp_path):
   assert found['numbers']['differences'] == {}
 
 
-def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path):
+@pytest.mark.parametrize('search', ['exact', 'approximate'])
+def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path, search):
   config = load(
     'digits_gan', threshold='50.0', compare=False,
-    **{'train.patience': 1, 'train.num_repeats': 1},
+    **{
+      'train.patience': 1, 'train.num_repeats': 1, 'embedding.search': search,
+    },
   )  # fmt: skip
   message = 'seed 0: stopped before step 0, every sample was rejected'
   for _ in range(2):  # and again, at once, when it is run again
@@ -124,6 +127,7 @@ def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path):
     ('threshold', '-1', 'config.threshold=-1.0'),
     ('policy', 'reject', "config.policy='reject'"),
     ('embedding.judging', 'vgg', "config.embedding.judging='vgg'"),
+    ('embedding.search', 'faiss', "config.embedding.search='faiss'"),
     ('model.name', 'gan', "config.model.name='gan'"),
     ('train.batch_size', 1, 'config.train.batch_size=1'),
     ('score.num_samples', 0, 'config.score.num_samples=0'),
