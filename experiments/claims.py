@@ -17,7 +17,8 @@ import numpy as np
 import run_folder
 from absl import app, flags
 
-from memjax.scores.memorization import memorization_score, null_scores
+from memjax.scores.memorization import memorization_score
+from memjax.scores.memorization_null import null_scores
 
 _PERMUTATIONS = 20
 _PROPOSALS = {'encoder': 'encoder_log_px', 'accurate': 'log_px'}

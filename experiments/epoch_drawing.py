@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from memjax.analysis import drawing
-from memjax.scores.memorization import memorization_score, null_scores
+from memjax.scores.memorization import memorization_score
+from memjax.scores.memorization_null import null_scores
 
 LEVELS = (0.95, 0.999)
 NAMES = ('mean', *(f'quantile_{level:g}' for level in LEVELS))

@@ -16,11 +16,8 @@ import scipy.stats
 from absl import app, flags
 
 from memjax.analysis import stats
-from memjax.scores.memorization import (
-  memorization_score,
-  memorization_test,
-  null_scores,
-)
+from memjax.scores.memorization import memorization_score
+from memjax.scores.memorization_null import memorization_test, null_scores
 
 _LINEAR = {'estimator': 'mean_log'}
 _ENDS = ('estimate', 'low', 'high')

@@ -26,7 +26,9 @@ from memjax.scores.membership import (
   membership_inference as membership_inference,
 )
 from memjax.scores.memorization import memorization_score as memorization_score
-from memjax.scores.memorization import memorization_test as memorization_test
+from memjax.scores.memorization_null import (
+  memorization_test as memorization_test,
+)
 from memjax.scores.mifid import (
   memorization_informed_frechet as memorization_informed_frechet,
 )

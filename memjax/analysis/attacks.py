@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 
 from memjax import validate
 from memjax.analysis import stats
+from memjax.scores.fold_design import check_log_px
 from memjax.scores.membership import membership_inference
-from memjax.scores.memorization import check_log_px, fold_permutations
+from memjax.scores.memorization_null import fold_permutations
 
 __all__ = ['Attack', 'MembershipAttacks', 'attack_models']
 

@@ -13,12 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from memjax.scores.memorization import (
-  MemorizationScores,
-  MemorizationTest,
-  memorization_score,
-  memorization_test,
-)
+from memjax.scores.memorization import MemorizationScores, memorization_score
+from memjax.scores.memorization_null import MemorizationTest, memorization_test
 
 __all__ = ['EstimatorPart', 'compare_estimators']
 

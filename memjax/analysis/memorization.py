@@ -13,10 +13,9 @@ import scipy.stats
 from memjax.analysis import stats
 from memjax.analysis.attacks import MembershipAttacks, attack_models
 from memjax.analysis.estimators import EstimatorPart, compare_estimators
-from memjax.scores.memorization import (
-  MemorizationScores,
+from memjax.scores.memorization import MemorizationScores, memorization_score
+from memjax.scores.memorization_null import (
   MemorizationTest,
-  memorization_score,
   memorization_test,
   null_scores,
 )

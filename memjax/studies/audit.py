@@ -23,7 +23,7 @@ from memjax.data.user_data import read_npy
 from memjax.distances import sample_sets
 from memjax.embeddings.base import Embedding
 from memjax.neighbors import METRICS
-from memjax.scores.memorization import ESTIMATORS, check_log_px
+from memjax.scores.fold_design import ESTIMATORS, check_log_px
 from memjax.studies.audit_embeddings import (
   EMBEDDINGS,
   embed_images,

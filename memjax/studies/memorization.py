@@ -23,7 +23,7 @@ from memjax.folds import make_folds
 from memjax.likelihood import PROPOSALS, choose_proposal
 from memjax.models import vae
 from memjax.processes import ALONE, Processes
-from memjax.scores.memorization import ESTIMATORS
+from memjax.scores.fold_design import ESTIMATORS
 from memjax.training.lift import choose_lift, lay_out
 from memjax.training.loop import load_variables, train_and_score
 from memjax.training.metrics_writer import read_metrics

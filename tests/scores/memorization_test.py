@@ -6,7 +6,8 @@ import scipy.special
 import scipy.stats
 
 from memjax import make_folds, memorization_score, memorization_test
-from memjax.scores.memorization import ESTIMATORS, null_scores
+from memjax.scores.fold_design import ESTIMATORS
+from memjax.scores.memorization_null import null_scores
 
 
 def slow_score(log_px, held_out, repeat, estimator):
