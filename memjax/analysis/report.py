@@ -20,14 +20,9 @@ from memjax.analysis.attacks_report import (
   membership_record,
 )
 from memjax.analysis.memorization import QUANTILES, Analysis
-from memjax.analysis.report_page import (
-  FullRun,
-  Study,
-  make_page,
-  make_sections,
-  make_unscored_page,
-  share_rough,
-)
+from memjax.analysis.report_page import make_page, make_unscored_page
+from memjax.analysis.report_sections import make_sections
+from memjax.analysis.report_study import FullRun, Study, share_rough
 from memjax.analysis.verdict import Q_LIMIT, Verdict, judge
 
 __all__ = ['FullRun', 'Study', 'write', 'write_unscored']
