@@ -99,11 +99,13 @@ def main(argv: Sequence[str]) -> None:
       f'{mine.count}: expected one of {_SHARED_STUDIES}, or --num_processes=1 '
       '--process_id=0.'
     )
+  # Here, because it needs JAX: a mistake in a flag is told before that.
+  from memjax import workdir as run_folder
+
   study = importlib.import_module(f'memjax.studies.{config.study}')
-  if mine.count > 1:
-    study.run(config, workdir, mine)
-  else:
-    study.run(config, workdir)
+  shared = (mine,) if mine.count > 1 else ()
+  with run_folder.lock(workdir, mine.index):
+    study.run(config, workdir, *shared)
   if mine.index:
     done = f'process {mine.index} of {mine.count} has done its share'
     print(f'{done}; process 0 reports.', flush=True)
@@ -119,7 +121,7 @@ def _unchanged(path: str) -> str:
 
 
 def _run(argv: Sequence[str]) -> None:
-  # Imported here: nothing else in this file needs JAX.
+  # Imported here: it needs JAX, too.
   from memjax.training.preemption import Preempted
 
   quiet_libraries()

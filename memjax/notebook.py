@@ -18,6 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from memjax import validate
+from memjax import workdir as run_folder
 from memjax.main import STUDIES, quiet_libraries, resolve_config
 
 __all__ = [
@@ -127,7 +128,8 @@ def run_study(
   # Cells show what is printed.
   logging.get_absl_handler().python_handler.stream = sys.stdout
   study = importlib.import_module(f'memjax.studies.{config.study}')
-  study.run(config, pathlib.Path(workdir))
+  with run_folder.lock(pathlib.Path(workdir)):
+    study.run(config, pathlib.Path(workdir))
   return json.loads((pathlib.Path(workdir) / 'report.json').read_text())
 
 

@@ -1,12 +1,13 @@
 """A run's folder: which config it belongs to, and what it ran on."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import pathlib
 import platform
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -22,10 +23,50 @@ __all__ = [
   'environment',
   'fingerprint',
   'flatten',
+  'lock',
   'write_json',
 ]
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path, index: int = 0) -> Iterator[None]:
+  """Keeps a second run out of the folder while inside.
+
+  The system lets go of it when a process ends, however it ends. Where it has no
+  such locks (Windows, some shared file systems) nothing is kept out.
+
+  Args:
+    workdir: created if missing, and removed if it stays empty.
+    index: of this process among those that share the folder.
+
+  Raises:
+    ValueError: another run is at work there.
+  """
+  try:
+    import fcntl
+  except ImportError:
+    yield
+    return
+  path = workdir / f'.lock_{index}'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ValueError(
+        f'workdir={str(workdir)!r}: another run is at work there; wait for it, '
+        'or pass another --workdir.'
+      ) from error
+    except OSError:
+      logging.warning('%s cannot be locked: run one process there.', workdir)
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        workdir.rmdir()  # if nothing came of it
 
 
 def claim(

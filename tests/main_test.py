@@ -12,6 +12,7 @@ import pytest
 from absl import logging
 
 from memjax import main, make_folds, memorization_score
+from memjax import workdir as run_folder
 from memjax.main import default_workdir, resolve_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -114,6 +115,20 @@ def test_a_folder_of_another_config_is_refused(own_data):
   )
   assert 'config.seed: 0 there, 5 now' in output
   assert 'config.model.latent_dim: 8 there, 3 now' in output
+
+
+def test_a_second_run_in_a_folder_at_work_is_refused(tmp_path):
+  folder = tmp_path / 'run'
+  with run_folder.lock(folder):
+    output = mistake(*TINY, f'--workdir={folder}')
+    assert 'another run is at work there' in output
+    with run_folder.lock(folder, 1):  # another share of the same run
+      pass
+  assert not folder.exists()  # nothing came of it
+  assert 'config.train.epochs=0' in mistake(
+    *TINY, '--config.train.epochs=0', f'--workdir={folder}'
+  )
+  assert not folder.exists()
 
 
 def test_a_folder_is_refused_when_the_data_changed(own_data):
