@@ -373,6 +373,26 @@ def test_groups_of_near_duplicates_are_compared_apart(
   assert found['without']['score_change']['high'] == 0.0
 
 
+@pytest.mark.parametrize('shared', [0.0, 1.0])
+def test_intervals_over_folds_cover(script, shared):
+  """One repeat of ten; models differ from one another by `shared` nats."""
+  half_width = script('claims').half_width
+  rng = np.random.default_rng(0)
+  covered, halves, medians = 0, [], []
+  for seed in range(200):
+    held_out = make_folds(300, 10, seed=seed)
+    log_px = rng.normal(size=held_out.shape)
+    log_px += shared * rng.normal(size=(10, 1))
+    score = memorization_score(log_px, held_out, estimator='mean_log').score
+    half = half_width(score, held_out)
+    covered += abs(np.median(score)) <= half[0]
+    halves.append(half[0])
+    medians.append(np.median(score))
+  assert covered >= 184  # 190 expected; more where models differ
+  if not shared:
+    assert np.mean(halves) < 3 * np.std(medians)
+
+
 def test_claims_split_the_published_median(script, run, tmp_path, capsys):
   folder, log_px, held_out = run
   script('score_figures').main(str(folder), str(tmp_path))
@@ -387,7 +407,10 @@ def test_claims_split_the_published_median(script, run, tmp_path, capsys):
       value = found[name][estimator]['value']
       assert value['median'] == pytest.approx(np.median(score))
       assert value['max'] == pytest.approx(score.max())
-      assert f'{np.median(score):.2f} (' in printed
+      row = found[name][estimator]
+      half = row['high']['median'] - row['value']['median']
+      assert f'{np.median(score):.2f} ± {half:.2f}; ' in printed
+      assert row['high']['max'] is None
   # The encoder's log p is 2 nats lower wherever an item was held out.
   means = [
     found[k]['mean_log']['value']['mean'] for k in ('encoder', 'accurate')
