@@ -93,7 +93,7 @@ def split_median(found: dict[str, Any]) -> dict[str, float]:
 
 
 def table(found: dict[str, Any]) -> str:
-  """Scores by proposal and estimator ± half an interval; chance, as Markdown."""
+  """Scores by proposal and estimator, ± half an interval; and by chance."""
   lines = [
     '| log p(x) by | score by | median | mean | 0.95 quantile | maximum |'
   ]
