@@ -270,19 +270,21 @@ def _place_outliers(
 ) -> tuple[np.ndarray, float]:
   """Centre of the cluster on the ellipse of so many sd, and its gap."""
   mean, sd = reference.mean(axis=0), reference.std(axis=0)
-  gap = 0.0
-  for _ in range(_MAX_DIRECTIONS):
-    angle = injection.outlier_direction
-    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
+  given, gap = injection.outlier_direction, 0.0
+  for _ in range(_MAX_DIRECTIONS if given is None else 1):
+    angle = rng.uniform(0, 2 * np.pi) if given is None else given
     direction = np.array([np.cos(angle), np.sin(angle)])
     centre = mean + injection.outlier_distance * sd * direction
     gap = float(np.linalg.norm(reference - centre, axis=1).min())
     if gap >= injection.min_gap:
       return centre, gap
+  tried = f'none of {_MAX_DIRECTIONS} directions leaves it'
+  if given is not None:
+    tried = f'outlier_direction={given!r} does not leave it'
   raise ValueError(
-    f'min_gap={injection.min_gap!r}: none of {_MAX_DIRECTIONS} directions at '
-    f'outlier_distance={injection.outlier_distance!r} leaves it (the last left '
-    f'{gap:.3g}); expected a smaller gap or a larger distance.'
+    f'min_gap={injection.min_gap!r}: {tried} at outlier_distance='
+    f'{injection.outlier_distance!r} (the last one tried leaves {gap:.3g}); '
+    'expected a smaller gap or a larger distance.'
   )
 
 

@@ -129,6 +129,13 @@ def test_jitter_and_direction_and_gap():
     assert draw_points('moons', 20, injection, seed=0, repeat=repeat).gap >= 1
   with pytest.raises(ValueError, match=r'min_gap=50.0: none of 1000'):
     draw_points('moons', 20, INJECTION._replace(min_gap=50.0), seed=0)
+  with pytest.raises(ValueError, match=r'outlier_direction=0.5 does not leave'):
+    draw_points(
+      'moons',
+      20,
+      INJECTION._replace(min_gap=50.0, outlier_direction=0.5),
+      seed=0,
+    )
 
 
 def test_without_injection_all_are_inliers():
