@@ -28,6 +28,8 @@ __all__ = [
 
 # How many null scores the pooled q-values rest on.
 _POOL = 2_000_000
+# Of a permutation, until no item keeps its folds.
+_MOST_CHANGES = 20
 
 
 class MemorizationTest(NamedTuple):
@@ -76,7 +78,9 @@ def memorization_test(
   mean and of their 0.95 quantile. For q-values, each item's scores are
   standardized by its own null mean and standard deviation and compared with
   the null scores of all items together, which resolves smaller tails than one
-  item's permutations.
+  item's permutations. Those are of permutations under which an item keeps fewer
+  than half of the models that held it out: at one repeat every K-th would leave
+  it its own score, and no q could be below 1/K.
 
   Args:
     log_px: [m, n] log-probabilities in nats, as for `memorization_score`.
@@ -158,12 +162,14 @@ def null_scores(
     groups: [n] labels or None.
 
   Returns:
-    [P, n] scores in nats, the first P that `memorization_test` draws.
+    [P, n] scores in nats, of permutations that leave hardly any item its own
+    folds: else 1/K of the memorized items would be shown as chance, at one
+    repeat.
   """
   design = make_design(log_px, held_out, repeat, estimator)
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
   return np.stack(
-    list(_null_scores(design, estimator, num_permutations, seed, groups))
+    list(_foreign_scores(design, estimator, num_permutations, seed, groups))
   )
 
 
@@ -205,6 +211,51 @@ def _null_scores(
     num_items, num_permutations, seed=seed, groups=groups
   ):
     yield averages(design, design.pattern[:, order], estimator)[0]
+
+
+def _foreign_scores(
+  design: FoldDesign, estimator: str, num_permutations: int, seed: int, groups
+) -> Iterator[np.ndarray]:
+  """The same under permutations that leave no item its own folds.
+
+  One permutation in K leaves an item the fold of its only repeat, and so its
+  score: a memorized one would be counted as chance. Whether folds are an item's
+  own is symmetric in both, so where log p ignores the folds, an item's score is
+  distributed as these are.
+  """
+  rng = np.random.default_rng([seed, 1])
+  classes = _exchangeable(groups, design.pattern.shape[1])
+  for _ in range(num_permutations):
+    order = np.empty(design.pattern.shape[1], np.int64)
+    for members in classes:
+      order[members] = members[_foreign_order(design, members, rng)]
+    yield averages(design, design.pattern[:, order], estimator)[0]
+
+
+def _foreign_order(
+  design: FoldDesign, members: Int[np.ndarray, 'g s'], rng: np.random.Generator
+) -> Int[np.ndarray, ' g']:
+  """Random places of groups: those that keep their folds change once more."""
+  order = rng.permutation(len(members))
+  for _ in range(_MOST_CHANGES):
+    kept = np.flatnonzero(_keeps_folds(design, members, members[order]))
+    if not kept.size:
+      break
+    for row, other in zip(
+      kept, rng.integers(0, len(order), kept.size), strict=True
+    ):
+      order[row], order[other] = order[other], order[row]
+  return order
+
+
+def _keeps_folds(design: FoldDesign, old, new) -> np.ndarray:
+  """Whether half or more of the models that hold an item out are the same."""
+  width = design.values.shape[1] - 1
+  old, new = design.pattern[:, old], design.pattern[:, new]
+  is_out, is_new_out = old < width, new < width
+  same = (is_out & (old == new)).sum(axis=0)
+  count = np.maximum(is_out.sum(axis=0), is_new_out.sum(axis=0))
+  return (2 * same >= count).any(axis=-1)
 
 
 def _exchangeable(groups, num_items: int) -> list[np.ndarray]:
@@ -249,7 +300,7 @@ def _pooled_p_value(
     np.concatenate(
       [
         (null - mean) / scale
-        for null in _null_scores(design, estimator, enough, seed, groups)
+        for null in _foreign_scores(design, estimator, enough, seed, groups)
       ]
     )
   )

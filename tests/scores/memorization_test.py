@@ -7,7 +7,7 @@ import scipy.stats
 
 from memjax import make_folds, memorization_score, memorization_test
 from memjax.scores.fold_design import ESTIMATORS
-from memjax.scores.memorization_null import null_scores
+from memjax.scores.memorization_null import fold_permutations, null_scores
 
 
 def slow_score(log_px, held_out, repeat, estimator):
@@ -210,37 +210,51 @@ def test_t_interval_of_mean_log_covers_and_of_log_mean_exp_does_not():
 
 
 @pytest.mark.parametrize('estimator', ESTIMATORS)
-def test_null_scores_equal_rescoring_with_permuted_columns(estimator):
-  held_out = make_folds(17, 3, num_repeats=2)
-  log_px = noise(held_out.shape)
-  nulls = null_scores(
-    log_px, held_out, estimator=estimator, num_permutations=3, seed=5
-  )
-  rng = np.random.default_rng(5)
-  for null in nulls:
-    order = rng.permutation(17)
-    expected = memorization_score(
-      log_px, held_out[:, order], estimator=estimator
-    ).score
-    np.testing.assert_allclose(null, expected, rtol=1e-12)
-
-
-def test_p_values_count_the_null_scores():
+def test_p_values_count_scores_under_permuted_columns(estimator):
   held_out = make_folds(40, 4, num_repeats=3)
   log_px = noise(held_out.shape)
-  test = memorization_test(log_px, held_out, num_permutations=200, seed=1)
-  score = memorization_score(log_px, held_out, estimator='mean_log').score
-  nulls = null_scores(log_px, held_out, num_permutations=200, seed=1)
+  options = {'num_permutations': 50, 'seed': 1, 'estimator': estimator}
+  test = memorization_test(log_px, held_out, **options)
+  score = memorization_score(log_px, held_out, estimator=estimator).score
+  nulls = np.stack(
+    [
+      memorization_score(log_px, held_out[:, order], estimator=estimator).score
+      for order in fold_permutations(40, 50, seed=1)
+    ]
+  )
   exceed = (nulls >= score - 1e-9).sum(axis=0)
-  np.testing.assert_allclose(test.p_value, (1 + exceed) / 201)
-  np.testing.assert_allclose(test.null_mean, nulls.mean(axis=0))
+  np.testing.assert_allclose(test.p_value, (1 + exceed) / 51)
+  np.testing.assert_allclose(test.null_mean, nulls.mean(axis=0), atol=1e-12)
   np.testing.assert_allclose(test.null_std, nulls.std(axis=0, ddof=1))
   means = (nulls.mean(axis=1) >= score.mean()).sum()
-  np.testing.assert_allclose(test.global_p_value[0], (1 + means) / 201)
+  np.testing.assert_allclose(test.global_p_value[0], (1 + means) / 51)
   quantiles = (
     np.quantile(nulls, 0.95, axis=1) >= np.quantile(score, 0.95)
   ).sum()
-  np.testing.assert_allclose(test.global_p_value[1], (1 + quantiles) / 201)
+  np.testing.assert_allclose(test.global_p_value[1], (1 + quantiles) / 51)
+
+
+@pytest.mark.parametrize('num_repeats', [1, 2, 5])
+@pytest.mark.parametrize('groups', [None, np.arange(200) // 2])
+def test_shown_nulls_are_of_folds_that_are_not_the_items_own(
+  num_repeats, groups
+):
+  """Else a memorized item would now and then be shown as chance."""
+  held_out = make_folds(200, 5, num_repeats=num_repeats, seed=1, groups=groups)
+  log_px = noise(held_out.shape)
+  nulls = null_scores(log_px - 1e3 * held_out, held_out, groups=groups)
+  # An item keeps less than half of its models: at most 2 of 5 repeats.
+  most_kept = {1: 0, 2: 0, 5: 2}[num_repeats]
+  own = 1e3 * most_kept / num_repeats
+  assert nulls.max() < own + 20
+  assert nulls.shape == (20, 200)
+  if groups is not None:  # both of a group get the same folds
+    twins = nulls.reshape(20, 100, 2)
+    assert np.abs(twins[..., 0] - twins[..., 1]).max() < 100
+  # Without memorization they are distributed as the scores are.
+  nulls = null_scores(log_px, held_out, groups=groups)
+  score = memorization_score(log_px, held_out, estimator='mean_log').score
+  assert scipy.stats.ks_2samp(score, nulls.ravel()).pvalue > 0.001
 
 
 @pytest.mark.parametrize('num_repeats', [1, 3])
@@ -293,6 +307,27 @@ def test_false_discoveries_are_controlled_and_planted_items_are_found():
     assert test.global_p_value[1] <= 0.05
   assert np.mean(found) > 0.95
   assert np.mean(false_share) < 0.15
+
+
+def test_one_repeat_finds_planted_items_and_controls_false_discoveries():
+  rng = np.random.default_rng(3)
+  planted = np.arange(500) < 10
+  false_share, found, alarms = [], [], []
+  for trial in range(8):
+    held_out = make_folds(500, 10, seed=trial)
+    log_px = rng.normal(size=(10, 1)) + rng.normal(size=(10, 500)) * rng.gamma(
+      3, size=(1, 500)
+    )
+    test = memorization_test(log_px, held_out, seed=trial)
+    alarms.append((test.q_value <= 0.1).any())
+    log_px -= 100.0 * planted * held_out
+    test = memorization_test(log_px, held_out, seed=trial)
+    called = test.q_value <= 0.1
+    false_share.append((called & ~planted).sum() / max(1, called.sum()))
+    found.append(called[planted].mean())
+  assert np.mean(found) > 0.9
+  assert np.mean(false_share) < 0.13
+  assert np.mean(alarms) < 0.1 + 3 * 0.106
 
 
 def test_groups_are_permuted_as_a_whole():
