@@ -59,7 +59,11 @@ def load_run(run: pathlib.Path):
   fields = dict(config['model'])
   data = config['data']
   dataset = load_dataset(
-    data['source'], pad=data['pad'], num_items=_ITEMS.value
+    data['source'],
+    split=data['split'],
+    data_dir=data['directory'] or None,
+    pad=data['pad'],
+    num_items=_ITEMS.value,
   )
   make_model = getattr(vae, fields.pop('name'))
   model = make_model(dataset.images.shape[1:], **fields)

@@ -157,7 +157,7 @@ def main(run: str, out: str) -> None:
     log_px = run_folder.read_log_px(study, epoch, name)
     found[proposal] = {e: measure(log_px, study, e) for e in _ESTIMATORS}
   found['split'] = split_median(found)
-  run_folder.keep(out, 'claims', {}, found)
+  run_folder.keep(out, 'claims', {}, found, run=run)
   print(table(found))
   path = pathlib.Path(out) / 'numbers.json'
   print(say_claims(json.loads(path.read_text())))

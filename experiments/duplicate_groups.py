@@ -23,7 +23,7 @@ from memjax.duplicates import duplicate_threshold, near_duplicates
 def prepare(run: str, out: str) -> None:
   """Writes the items with groups, the test set beside them."""
   study = run_folder.read_run(run)
-  items = run_folder.load_items(study)
+  items = run_folder.load_all(study)
   flat = items.images.reshape(len(items.ids), -1) / np.float32(255)
   threshold = duplicate_threshold(flat)
   groups = near_duplicates(flat, threshold=threshold)
@@ -32,10 +32,10 @@ def prepare(run: str, out: str) -> None:
   run_folder.save_items(path, study, items._replace(groups=groups))
   run_folder.keep(
     out,
-    'duplicate_groups',
+    'near_duplicates',
     {},
     {
-      'near_duplicates': {
+      'groups': {
         'threshold': threshold,
         'num_groups': int((sizes > 1).sum()),
         'num_items_in_groups': int(sizes[sizes > 1].sum()),
@@ -60,8 +60,11 @@ def main(run: str, grouped: str, out: str) -> None:
   }
   title = 'Scores when near-duplicates are held out together'
   kind = 'items with a near-duplicate'
-  picture = compare_runs.draw(pairs, has_twin, title, kind)
-  run_folder.keep(out, 'duplicate_groups', {'duplicate_groups': picture}, found)
+  pictures = {}
+  if has_twin.sum() > 1:
+    picture = compare_runs.draw(pairs, has_twin, title, kind)
+    pictures['duplicate_groups'] = picture
+  run_folder.keep(out, 'duplicate_groups', pictures, found)
 
 
 if __name__ == '__main__':

@@ -115,7 +115,7 @@ def draw(losses: tuple, compared: dict, found: dict) -> drawing.Figure:
     say(name, 'leaves its null', leaves[key], scored[0]) for name, key in pairs
   )
   headline = headline[0].upper() + headline[1:]
-  note = say('the gap of the loss', 'opens', compared['opens'], epochs[1])
+  note = say('the gap of the loss', 'opens', compared['opens'], epochs[:2][-1])
   late = compared['opens_as_published']
   note += '; ' + say('the curves as published', 'cross', late, epochs[0])
   note += f'; scores of {drawing.count_of(found["num_items"])}'

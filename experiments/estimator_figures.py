@@ -94,7 +94,7 @@ def main(run: str, out: str) -> None:
     'estimator_scatter': estimator_drawing.draw_scatter(scores, numbers),
     'estimator_parts': estimator_drawing.draw_parts(scores, nulls, numbers),
   }
-  run_folder.keep(out, 'estimator_figures', pictures, numbers)
+  run_folder.keep(out, 'estimator_figures', pictures, numbers, run=run)
   print(estimator_drawing.table(numbers))
 
 

@@ -34,12 +34,13 @@ def keep_but(score: np.ndarray, share: float, seed: int) -> dict:
 def prepare(run: str, share: float, out: str) -> None:
   """Writes both data sets and prints how to train on them."""
   study = run_folder.read_run(run)
-  items = run_folder.load_items(study)
+  items = run_folder.load_all(study)
   kept = keep_but(study.scores['score'], share, study.config['seed'])
   for name, rows in kept.items():
     path = pathlib.Path(out) / f'{name}.npz'
-    part = [None if a is None else a[rows] for a in items]
-    run_folder.save_items(path, study, type(items)(*part))
+    dropped = study.scores['ids'][~rows]
+    part = run_folder.take(items, ~np.isin(items.ids, dropped))
+    run_folder.save_items(path, study, part)
     print(run_folder.flags_for(path))
 
 

@@ -90,6 +90,7 @@ def main(run: str, out: str) -> None:
       ),
     },
     {'ratio_by_score': correct, 'ratio_as_published': published},
+    run=run,
   )
 
 

@@ -70,11 +70,19 @@ def read_log_px(run: Run, epoch: int, name: str = 'log_px') -> np.ndarray:
   if name not in arrays:
     found = ', '.join(arrays)
     raise SystemExit(f'{path} lacks the array {name!r}; it has {found}.')
-  return arrays[name][np.ix_(run.is_kept, run.is_scored)]
+  found = arrays[name][np.ix_(run.is_kept, run.is_scored)]
+  if epoch == run.scores['epochs'].max() and not np.isfinite(found).all():
+    raise SystemExit(f'{path}: {name!r} is not finite for some scored items.')
+  return found
 
 
-def read_losses(folder: pathlib.Path) -> tuple[np.ndarray, ...]:
-  """Epochs [E], repeats [m], training and held-out loss [m, E] in nats."""
+def read_losses(
+  folder: pathlib.Path, is_kept: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+  """Epochs [E], repeats [m], training and held-out loss [m, E] in nats.
+
+  Of all models, or of those that are kept, bool.
+  """
   rows = read_metrics(_there(folder / 'metrics.jsonl'))
   epochs = np.arange(1, max(row['epoch'] for row in rows) + 1)
   models = sorted({(row['repeat'], row['fold']) for row in rows})
@@ -84,23 +92,34 @@ def read_losses(folder: pathlib.Path) -> tuple[np.ndarray, ...]:
     at = models.index((row['repeat'], row['fold'])), row['epoch'] - 1
     pair = row['train_loss'], row['held_out_loss']
     losses[:, *at] = [np.nan if loss is None else loss for loss in pair]
-  return epochs, np.array(models)[:, 0], *losses
+  rows = slice(None) if is_kept is None else is_kept
+  return epochs, np.array(models)[rows, 0], *losses[:, rows]
 
 
 def load_items(run: Run, split: str = '') -> Dataset:
   """The scored items, or all items of another split."""
+  items = load_all(run, split)
+  return items if split else take(items, run.is_scored)
+
+
+def load_all(run: Run, split: str = '') -> Dataset:
+  """All items of the study, scored or not, or of another split."""
   data = run.config['data']
-  items = load_dataset(
-    data['source'],
-    split=split or data['split'],
-    data_dir=data['directory'] or None,
-    pad=data['pad'],
-    num_items=None if split else data['num_items'] or None,
-  )
-  if split:
-    return items
-  keep = run.is_scored
-  return Dataset(*(None if part is None else part[keep] for part in items))
+  try:
+    return load_dataset(
+      data['source'],
+      split=split or data['split'],
+      data_dir=data['directory'] or None,
+      pad=data['pad'],
+      num_items=None if split else data['num_items'] or None,
+    )
+  except ValueError as error:
+    raise SystemExit(f'{run.folder}: {error}') from error
+
+
+def take(items: Dataset, rows: np.ndarray) -> Dataset:
+  """Some of the items, bool or int."""
+  return Dataset(*(None if part is None else part[rows] for part in items))
 
 
 def save_items(path: pathlib.Path, run: Run, items: Dataset) -> None:
@@ -140,6 +159,11 @@ def draw_samples(run: Run, image_shape, count: int) -> np.ndarray:
   model = getattr(vae, fields.pop('name'))(tuple(image_shape), **fields)
   logging.set_verbosity(logging.WARNING)  # Orbax tells much
   adam = optax.adam(run.config['train']['learning_rate'])
+  failed = json.loads(
+    _there(run.folder / 'full/arrays/models.json').read_text()
+  )
+  if any(row['is_excluded'] for row in failed):
+    raise SystemExit(f'{run.folder / "full"}: the model of all items diverged.')
   last = sorted((run.folder / 'full/checkpoints').glob('attempt_*_group_000'))
   variables = load_variables(
     model, adam, run.folder / 'full', last[-1].name, width=1
@@ -159,14 +183,24 @@ def keep(
   script: str,
   pictures: Mapping[str, Figure],
   numbers: Mapping[str, dict[str, Any]],
+  *,
+  run: str = '',
 ) -> None:
-  """Writes PNGs and numbers.json, of which other scripts' parts stay."""
+  """Writes PNGs and numbers.json, of which other scripts' parts stay.
+
+  One file is of one study: that of `run`, where it is given.
+  """
   root = pathlib.Path(out)
   root.mkdir(parents=True, exist_ok=True)
   for name, figure in pictures.items():
     (root / f'{name}.png').write_bytes(page.png(figure))
   path = root / 'numbers.json'
   old = json.loads(path.read_text()) if path.exists() else {}
+  name = pathlib.Path(run).resolve().name if run else ''
+  if run and old.setdefault('run', name) != name:
+    raise SystemExit(
+      f'{path} is of {old["run"]}: pass another --out for {run}.'
+    )
   workdir.write_json(path, {**old, script: dict(numbers)})
   for name, found in json.loads(path.read_text())[script].items():
     print(json.dumps({'figure': name, **found}, ensure_ascii=False))

@@ -56,7 +56,7 @@ def main(run: str, out: str) -> None:
   log_px = {e: run_folder.read_log_px(study, e) for e in found['epochs']}
   design = *study.design.values(), study.groups
   followed = epoch_drawing.follow(log_px, *design, estimator)
-  epochs, repeat, *losses = run_folder.read_losses(study.folder)
+  epochs, repeat, *losses = run_folder.read_losses(study.folder, study.is_kept)
   compared = epoch_drawing.compare_losses(epochs, repeat, *losses)
   losses = (epochs, *losses)
   pictures[name] = epoch_drawing.draw(losses, compared, followed)
@@ -82,7 +82,7 @@ def main(run: str, out: str) -> None:
   pictures[name] = outlier_drawing.draw(
     score, found['log_px_in'], items.images, numbers[name]
   )
-  run_folder.keep(out, 'score_figures', pictures, numbers)
+  run_folder.keep(out, 'score_figures', pictures, numbers, run=run)
 
 
 if __name__ == '__main__':

@@ -144,6 +144,8 @@ def _estimator_columns(analysis: Analysis) -> dict[str, np.ndarray]:
       ('std_err', scores.std_err),
       ('p', test.p_value),
       ('q', test.q_value),
+      ('null_mean', test.null_mean),
+      ('null_std', test.null_std),
     ):
       whole = np.full(analysis.is_scored.size, np.nan)
       whole[analysis.is_scored] = values

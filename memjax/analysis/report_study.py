@@ -57,8 +57,10 @@ class Study(NamedTuple):
 
 
 def share_rough(study: Study) -> float:
-  """Share of the log-probabilities whose estimate is not reliable."""
+  """Share of the log-probabilities whose estimate is not known to be reliable.
+
+  Where samples are too few for a Pareto k̂, that is none of them.
+  """
   if study.estimates is None:
     return 0.0
-  is_known = np.isfinite(study.estimates['pareto_k'])  # else too few samples
-  return float((is_known & ~study.estimates['is_reliable']).mean())
+  return float((~study.estimates['is_reliable']).mean())

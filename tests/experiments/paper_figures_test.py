@@ -192,6 +192,8 @@ def test_samples_come_from_the_model_of_all_items(script, run, monkeypatch):
   with pytest.raises(SystemExit, match='full'):
     reader.draw_samples(study, (6, 6, 1), 5)
   (folder / 'full/checkpoints/attempt_0_group_000').mkdir(parents=True)
+  (folder / 'full/arrays').mkdir()
+  (folder / 'full/arrays/models.json').write_text('[]')
 
   def random_variables(model, adam, root, group, width):
     assert (root, group, width) == (folder / 'full', 'attempt_0_group_000', 1)
@@ -350,7 +352,7 @@ def test_groups_of_near_duplicates_are_compared_apart(
   module, out = script('duplicate_groups'), tmp_path / 'out'
   module.prepare(str(folder), str(out))
   assert '--config.folds.use_groups=True' in capsys.readouterr().out
-  found = numbers_of(out, 'duplicate_groups')['near_duplicates']
+  found = numbers_of(out, 'near_duplicates')['groups']
   assert (found['num_groups'], found['num_items_in_groups']) == (1, 2)
   grouped = repeated(
     folder,

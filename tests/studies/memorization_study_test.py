@@ -21,7 +21,8 @@ SHAPES = {
 VARIANTS = [
   ('digits_vae', ''), ('digits_vae', 'small'),
   ('mnist_vae', ''), ('mnist_vae', 'lr3'), ('mnist_vae', 'lr4'),
-  ('mnist_vae', 'small'), ('fashion_vae', ''), ('fashion_vae', 'small'),
+  ('mnist_vae', 'one_repeat'), ('mnist_vae', 'small'),
+  ('fashion_vae', ''), ('fashion_vae', 'small'),
   ('cifar_vae', ''), ('cifar_vae', 'small'),
   ('celeba_vae', ''), ('celeba_vae', 'small'),
 ]  # fmt: skip
