@@ -26,6 +26,8 @@ _PERMUTATIONS = 20
 _PROPOSALS = {'encoder': 'encoder_log_px', 'accurate': 'log_px'}
 _ESTIMATORS = ('log_mean_exp', 'mean_log')
 _SUMMARIES = ('median', 'mean', 'quantile_0.95', 'max')
+_PARTS = ('published_median', 'chance', 'estimator', 'memorization')
+_ENDS = ('estimate', 'low', 'high')
 
 
 def summarize(score: np.ndarray) -> np.ndarray:
@@ -35,25 +37,25 @@ def summarize(score: np.ndarray) -> np.ndarray:
   return np.stack([parts[0], *ends], axis=-1)
 
 
-def half_width(score: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-  """Half a 95 % interval of each summary, [4]: jackknife over folds.
+def half_width(function, held_out: np.ndarray) -> np.ndarray:
+  """Half a 95 % interval of numbers made of items: jackknife over folds.
 
-  Items of a fold share the model that held them out. The maximum gets NaN: no
-  jackknife is right for it. What all models share, such as the data and the
-  settings, is not in the interval.
+  Items of a fold share the model that held them out. What all models share,
+  such as the data and the settings, is not in the interval.
+
+  Args:
+    function: rows of items, bool [n] -> numbers.
+    held_out: bool [m, n].
   """
   # Of the first repeat; those who held items out in another are other models.
   fold = held_out.argmax(axis=0)
-  folds = np.unique(fold)
-  without = np.stack([summarize(score[fold != k]) for k in folds])
-  reach = scipy.stats.t.ppf(0.975, len(folds) - 1)
-  half = reach * stats.jackknife(without)
-  half[_SUMMARIES.index('max')] = np.nan
-  return half
+  without = np.stack([function(fold != k) for k in np.unique(fold)])
+  reach = scipy.stats.t.ppf(0.975, len(without) - 1)
+  return reach * stats.jackknife(without)
 
 
-def measure(log_px: np.ndarray, study, estimator: str) -> dict[str, Any]:
-  """Summaries of a score, and their means under the permutation null."""
+def measure(log_px: np.ndarray, study, estimator: str):
+  """Numbers of a score, its values [n], and its null [P, n]."""
   options = {**study.design, 'estimator': estimator}
   score = memorization_score(log_px, **options).score
   null = null_scores(
@@ -64,31 +66,45 @@ def measure(log_px: np.ndarray, study, estimator: str) -> dict[str, Any]:
     num_permutations=_PERMUTATIONS,
   )
   value, chance = summarize(score), summarize(null).mean(axis=0)
-  half = half_width(score, study.held_out)
-  rows = {'value': value, 'low': value - half, 'high': value + half}
-  return {
+  half = half_width(lambda rows: summarize(score[rows]), study.held_out)
+  half[_SUMMARIES.index('max')] = np.nan  # no jackknife is right for it
+  table = {'value': value, 'low': value - half, 'high': value + half}
+  numbers = {
     name: dict(zip(_SUMMARIES, row, strict=True))
-    for name, row in {**rows, 'chance': chance}.items()
+    for name, row in {**table, 'chance': chance}.items()
   }
+  return numbers, score, null
 
 
-def split_median(found: dict[str, Any]) -> dict[str, float]:
-  """The published median as chance + the estimator's part + memorization.
+def split_median(scores, nulls, held_out: np.ndarray) -> dict[str, Any]:
+  """The published median as chance + the estimator's part + the rest.
 
-  What is left by the accurate estimator above its own chance is memorization;
-  what the encoder's adds to that is the estimator's part. Medians do not add
-  up exactly over items, so this splits the median, not a median item.
+  What is left by the accurate estimator above its own chance is memorization,
+  as far as that estimator is right; what the encoder's adds to that is the
+  estimator's part. Medians do not add up exactly over items, so this splits the
+  median, not a median item.
+
+  Args:
+    scores: by log-mean-exp, [n], by proposal.
+    nulls: theirs, [P, n].
+    held_out: bool [m, n].
   """
-  excess = {
-    name: found[name]['log_mean_exp']['value']['median']
-    - found[name]['log_mean_exp']['chance']['median']
-    for name in _PROPOSALS
-  }
+
+  def split(rows) -> np.ndarray:
+    value, chance = (
+      {k: np.median(v[..., rows], axis=-1).mean() for k, v in part.items()}
+      for part in (scores, nulls)
+    )
+    encoder, accurate = (value[k] - chance[k] for k in _PROPOSALS)
+    parts = chance['encoder'], encoder - accurate, accurate
+    return np.array([value['encoder'], *parts])
+
+  estimate = split(slice(None))
+  half = half_width(split, held_out)
+  rows = zip(estimate, estimate - half, estimate + half, strict=True)
   return {
-    'published_median': found['encoder']['log_mean_exp']['value']['median'],
-    'chance': found['encoder']['log_mean_exp']['chance']['median'],
-    'estimator': excess['encoder'] - excess['accurate'],
-    'memorization': excess['accurate'],
+    name: dict(zip(_ENDS, row, strict=True))
+    for name, row in zip(_PARTS, rows, strict=True)
   }
 
 
@@ -142,7 +158,7 @@ def say_claims(numbers: dict[str, Any]) -> str:
 
 
 def _interval(found: dict[str, Any]) -> str:
-  ends = [found[k] for k in ('estimate', 'low', 'high')]
+  ends = [found[k] for k in _ENDS]
   if any(end is None for end in ends):
     return 'none'
   return '{:.3f} ({:.3f} to {:.3f})'.format(*ends)
@@ -152,13 +168,20 @@ def main(run: str, out: str) -> None:
   """Prints the tables, and keeps the numbers."""
   study = run_folder.read_run(run)
   epoch = int(study.scores['epochs'].max())
-  found: dict[str, Any] = {}
+  found: dict[str, Any] = {proposal: {} for proposal in _PROPOSALS}
+  scores, nulls = {}, {}
   for proposal, name in _PROPOSALS.items():
     log_px = run_folder.read_log_px(study, epoch, name)
-    found[proposal] = {e: measure(log_px, study, e) for e in _ESTIMATORS}
-  found['split'] = split_median(found)
+    for estimator in reversed(_ESTIMATORS):
+      found[proposal][estimator], scores[proposal], nulls[proposal] = measure(
+        log_px, study, estimator
+      )
+  # What is left in both is of log-mean-exp, the published score.
+  found['split'] = split_median(scores, nulls, study.held_out)
   run_folder.keep(out, 'claims', {}, found, run=run)
   print(table(found))
+  for name, part in found['split'].items():
+    print(f'{name}: {_interval(part)} nats')
   path = pathlib.Path(out) / 'numbers.json'
   print(say_claims(json.loads(path.read_text())))
 
