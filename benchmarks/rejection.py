@@ -24,6 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from memjax import rejection
+from memjax.files import write_json
 from memjax.models import gan
 from memjax.training.gan_step import (
   GanData,
@@ -31,7 +32,6 @@ from memjax.training.gan_step import (
   init_gan_state,
   make_gan_steps,
 )
-from memjax.workdir import write_json
 
 _PAIRS = flags.DEFINE_integer('pairs', 7, 'Repetitions of each measurement.')
 _STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a repetition.')

@@ -18,8 +18,8 @@ from absl import app, flags
 from memjax.analysis.sample_verdict import judge_samples
 from memjax.analysis.samples import analyze_samples
 from memjax.data.sources import load_dataset
+from memjax.files import write_json
 from memjax.scores.distance_ratio import memorized_samples
-from memjax.workdir import write_json
 
 _OUT = flags.DEFINE_string('out', 'known_cases.json', 'Where results go.')
 _DRAWS = flags.DEFINE_integer('draws', 50, 'Draws of each case.')

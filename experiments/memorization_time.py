@@ -25,9 +25,8 @@ from memjax.analysis import drawing
 from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
 from memjax.analysis.page import png
 from memjax.data.synthetic import draw_shape
-from memjax.files import write_atomically
+from memjax.files import write_atomically, write_json
 from memjax.studies import dynamics
-from memjax.workdir import write_json
 
 _RUNS = flags.DEFINE_string('runs', 'runs/memorization_time', 'Where runs go.')
 _OUT = flags.DEFINE_string(

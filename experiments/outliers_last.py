@@ -21,9 +21,9 @@ from outliers_last_drawing import write_png
 
 from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
 from memjax.analysis.dynamics_verdict import MEASURES, measure_timing
+from memjax.files import write_json
 from memjax.studies import dynamics
 from memjax.training.canary import CanaryCounts, canaries_are_memorized
-from memjax.workdir import write_json
 
 _RUNS = flags.DEFINE_string('runs', 'runs/outliers_last', 'Where runs go.')
 _OUT = flags.DEFINE_string(

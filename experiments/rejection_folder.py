@@ -116,7 +116,8 @@ def embed_sets(
 
 def score(folder, sets: EmbeddedSets, name: str, test: Dataset) -> list:
   """Scores of each seed's samples in another embedding or by another test."""
-  settings = read_config(folder).score.to_dict()
+  config = read_config(folder)
+  settings = config.score.to_dict()
   settings.pop('num_samples')
   train_labels = load_images(folder).train.labels
   return [
@@ -125,6 +126,7 @@ def score(folder, sets: EmbeddedSets, name: str, test: Dataset) -> list:
       features(load_embedding(folder, name), images),
       (train_labels, test.labels, labels),
       threshold=float('nan'),
+      seed=config.seed + 1,  # as the study has it
       **settings,
     )
     for images, labels in zip(*read_samples(folder), strict=True)

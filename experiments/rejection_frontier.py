@@ -19,9 +19,9 @@ import run_folder
 from absl import app, flags, logging
 
 from memjax.analysis.rejection import summarize
+from memjax.files import write_json
 from memjax.studies import rejection
 from memjax.studies.rejection_setting import prepare
-from memjax.workdir import write_json
 
 KINDS = ('rejecting', 'judging')
 

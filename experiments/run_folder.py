@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from memjax import files, workdir
+from memjax import files
 from memjax.analysis import page
 from memjax.analysis.drawing import Figure
 from memjax.data import transforms
@@ -201,7 +201,7 @@ def keep(
     raise SystemExit(
       f'{path} is of {old["run"]}: pass another --out for {run}.'
     )
-  workdir.write_json(path, {**old, script: dict(numbers)})
+  files.write_json(path, {**old, script: dict(numbers)})
   for name, found in json.loads(path.read_text())[script].items():
     print(json.dumps({'figure': name, **found}, ensure_ascii=False))
 

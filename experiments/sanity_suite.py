@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 
 import memjax
-from memjax.workdir import write_json
+from memjax.files import write_json
 
 _OUT = flags.DEFINE_string(
   'out',

@@ -23,7 +23,7 @@ from absl import app, flags, logging
 
 from memjax.analysis.stats import bootstrap_interval
 from memjax.data.sources import load_dataset
-from memjax.files import save_arrays
+from memjax.files import save_arrays, write_json
 from memjax.models.denoiser import Denoiser
 from memjax.scores.membership import membership_inference
 from memjax.scores.memorized_when import (
@@ -32,7 +32,6 @@ from memjax.scores.memorized_when import (
 )
 from memjax.training.epochs import init_epoch_state, make_train_epochs
 from memjax.training.resumable import run_resumable
-from memjax.workdir import write_json
 
 _RUNS = flags.DEFINE_string('runs', 'runs/watermark', 'Where the run goes.')
 _OUT = flags.DEFINE_string(

@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ['save_arrays', 'write_atomically']
+__all__ = ['save_arrays', 'write_atomically', 'write_json']
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO], object]) -> None:
@@ -37,3 +38,24 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], object]) -> None:
 def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
   """Writes an .npz file atomically."""
   write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON atomically, NaN as null."""
+  text = json.dumps(_valid(content), indent=1, ensure_ascii=False) + '\n'
+  write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _valid(value: Any) -> Any:
+  """The value with NaN and ±inf as None, and NumPy's types as Python's."""
+  if isinstance(value, dict):
+    return {str(key): _valid(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_valid(item) for item in value]
+  if isinstance(value, np.ndarray):
+    return _valid(value.tolist())
+  if isinstance(value, np.generic):
+    return _valid(value.item())
+  if isinstance(value, float) and not np.isfinite(value):
+    return None
+  return value

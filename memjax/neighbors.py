@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
-from memjax.training.lift import lay_out, over_devices
+from memjax.devices import lay_out, over_devices
 
 __all__ = ['METRICS', 'Neighbors', 'nearest_neighbors']
 

@@ -16,6 +16,7 @@ from absl import logging
 
 from memjax import files
 from memjax.processes import wait_for
+from memjax.version import __version__
 
 __all__ = [
   'await_claim',
@@ -24,7 +25,6 @@ __all__ = [
   'fingerprint',
   'flatten',
   'lock',
-  'write_json',
 ]
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
@@ -93,7 +93,7 @@ def claim(
   path = workdir / 'config.json'
   record = _record(config, data)
   if not _holds_results(workdir) or not path.exists():
-    write_json(path, record)
+    files.write_json(path, record)
     return
   found = _read_record(path)
   _check_same(workdir, found, record, free)
@@ -107,7 +107,7 @@ def claim(
         before,
         now,
       )
-  write_json(path, record)
+  files.write_json(path, record)
 
 
 def await_claim(
@@ -200,7 +200,7 @@ def environment() -> dict[str, Any]:
   device = jax.devices()[0]
   return {
     'versions': {
-      'memjax': importlib.metadata.version('memjax'),
+      'memjax': __version__,
       'python': platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _PACKAGES},
     },
@@ -220,27 +220,6 @@ def fingerprint(arrays: Iterable[np.ndarray | None]) -> str:
       digest.update(f'{array.dtype}{array.shape}'.encode())
       digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-  """Writes JSON atomically, NaN as null."""
-  text = json.dumps(_valid(content), indent=1, ensure_ascii=False) + '\n'
-  files.write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _valid(value: Any) -> Any:
-  """The value with NaN and ±inf as None, and NumPy's types as Python's."""
-  if isinstance(value, dict):
-    return {str(key): _valid(item) for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [_valid(item) for item in value]
-  if isinstance(value, np.ndarray):
-    return _valid(value.tolist())
-  if isinstance(value, np.generic):
-    return _valid(value.item())
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value
 
 
 def flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

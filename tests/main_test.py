@@ -93,9 +93,8 @@ def test_report_json_names_versions_config_and_arrays(own_data):
   report = json.loads((own_data[0] / 'run/report.json').read_text())
   assert report['config']['data']['source'] == 'npz:mine.npz'
   assert report['ran_on']['versions']['jax']
-  assert report['verdict']['kind'] in (
-    'memorizes', 'weak', 'none_found', 'not_valid'
-  )  # fmt: skip
+  # Two epochs on noise, and estimates from few samples.
+  assert report['verdict']['kind'] in ('none_found', 'weak')
   mean = report['numbers']['mean_score']
   name, _, field = mean['array'].partition(':')
   score = np.load(own_data[0] / 'run' / name)[field]
@@ -254,7 +253,9 @@ def test_every_public_name_is_documented():
     getattr(memjax, name) for name in dir(memjax)
     if callable(getattr(memjax, name))
   ]  # fmt: skip
-  assert len(public) >= 4
+  assert {f.__name__ for f in public} >= {
+    'make_folds', 'memorization_score', 'importance_log_prob', 'embed',
+  }  # fmt: skip
   for function in public:
     assert len(function.__doc__.splitlines()) > 10, function
     assert '>>>' in function.__doc__, function

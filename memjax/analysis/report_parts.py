@@ -23,7 +23,7 @@ def write_record(
 ) -> dict[str, Any]:
   """Writes report.json with what config.json knows, and returns the latter."""
   record = json.loads((workdir / 'config.json').read_text())
-  run_folder.write_json(workdir / 'report.json', {**content, **record})
+  files.write_json(workdir / 'report.json', {**content, **record})
   return record
 
 

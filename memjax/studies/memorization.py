@@ -12,7 +12,7 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import validate
+from memjax import files, validate
 from memjax import workdir as run_folder
 from memjax.analysis import report
 from memjax.analysis.memorization import analyze
@@ -117,7 +117,7 @@ def _train(
     if processes.index:
       return divergences
     # Last, so that its presence says that all arrays are there.
-    run_folder.write_json(done, [d._asdict() for d in divergences])
+    files.write_json(done, [d._asdict() for d in divergences])
   return [Divergence(**fields) for fields in json.loads(done.read_text())]
 
 

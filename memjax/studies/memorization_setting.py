@@ -7,11 +7,12 @@ from ml_collections import ConfigDict
 from memjax import validate
 from memjax.data import transforms
 from memjax.data.dataset import Dataset
+from memjax.devices import lay_out
 from memjax.folds import make_folds
 from memjax.likelihood import PROPOSALS, choose_proposal
 from memjax.models import vae
 from memjax.scores.fold_design import ESTIMATORS
-from memjax.training.lift import choose_lift, lay_out
+from memjax.training.lift import choose_lift
 from memjax.training.plan import LoopOptions, ModelGrid
 from memjax.training.programs import ScoringOptions
 

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import rejection, validate
+from memjax import files, rejection, validate
 from memjax import workdir as run_folder
 from memjax.analysis.rejection import EmbeddedSets
 from memjax.data.image_sets import ImageSets, load_image_sets
@@ -211,7 +211,7 @@ def _check_embeddings(path: pathlib.Path, *embeddings: Embedding) -> None:
   """Refuses to go on with other weights than a folder was begun with."""
   now = {e.name: e.digest for e in embeddings}
   if not path.exists():
-    run_folder.write_json(path, now)
+    files.write_json(path, now)
   then = json.loads(path.read_text())
   if then != now:
     changed = sorted(k for k in then.keys() | now if then.get(k) != now.get(k))

@@ -15,11 +15,12 @@ from absl import logging
 
 from memjax.data.dataset import Dataset
 from memjax.data.transforms import Transform
+from memjax.devices import lay_out
+from memjax.files import write_json
 from memjax.models.base import LatentVariableModel
 from memjax.processes import ALONE, Heartbeat, Processes, wait_for
 from memjax.training.carry import load_variables
 from memjax.training.groups import GroupRunner, Outcome
-from memjax.training.lift import lay_out
 from memjax.training.metrics_writer import (
   MetricsWriter,
   join_metrics,
@@ -34,7 +35,6 @@ from memjax.training.plan import (
 )
 from memjax.training.preemption import StopSignal
 from memjax.training.programs import make_programs
-from memjax.workdir import write_json
 
 __all__ = ['load_variables', 'train_and_score']
 

@@ -8,8 +8,9 @@ import optax
 
 from memjax import evaluate
 from memjax.data.transforms import Transform
+from memjax.devices import Layout
 from memjax.models.base import LatentVariableModel
-from memjax.training.lift import Layout, lift
+from memjax.training.lift import lift
 from memjax.training.state import init_state
 from memjax.training.step import epoch_order, make_train_steps, no_metrics
 

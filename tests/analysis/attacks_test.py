@@ -11,6 +11,7 @@ from memjax import workdir as run_folder
 from memjax.analysis import report
 from memjax.analysis.attacks import attack_models
 from memjax.analysis.memorization import analyze
+from memjax.scores.memorization_null import fold_permutations
 
 
 def study(effect=0.0, n=80, folds=4, repeats=3, seed=0, memorized=1.0):
@@ -145,8 +146,17 @@ def test_groups_move_together():
   groups = np.repeat(np.arange(20), 4)
   held_out = make_folds(80, 4, num_repeats=2, groups=groups)
   log_px = np.random.default_rng(0).normal(size=held_out.shape)
-  found = attack_models(log_px, held_out, np.repeat([0, 1], 4), groups=groups)
-  assert 0 < found.loss.p_value <= 1
+  log_px = log_px.reshape(8, 20, 4).mean(axis=2).repeat(4, axis=1)
+  repeat = np.repeat([0, 1], 4)
+  options = {'num_permutations': 19, 'seed': 3}
+  found = attack_models(log_px, held_out, repeat, groups=groups, **options)
+  auroc = found.loss.mean[0]
+  nulls = [
+    attack_models(log_px, held_out[:, order], repeat, num_permutations=1)
+    for order in fold_permutations(80, 19, seed=3, groups=groups)
+  ]
+  exceed = sum(null.loss.mean[0] >= auroc - 1e-12 for null in nulls)
+  assert found.loss.p_value == pytest.approx((1 + exceed) / 20)
 
 
 @pytest.mark.parametrize('repeats', [1, 3])

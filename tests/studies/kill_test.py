@@ -109,6 +109,7 @@ def reference(tmp_path_factory):
 def test_kill_at_every_kind_of_moment(reference, tmp_path):
   """One folder, killed again and again, ends with the same bits."""
   workdir = tmp_path / 'run'
+  kills = 0
   for moment in (
     'checkpoint:before:1',
     'checkpoint:after:3',
@@ -120,6 +121,8 @@ def test_kill_at_every_kind_of_moment(reference, tmp_path):
     assert code in (-signal.SIGKILL, 0), output
     if code == 0:  # so far along that the moment never came
       break
+    kills += 1
+  assert kills >= 3
   code, output = finish(start(workdir))
   assert code == 0, output
   assert_same(workdir, reference)

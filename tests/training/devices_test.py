@@ -21,7 +21,7 @@ from memjax.data.dataset import Dataset
 from memjax.data.transforms import binarize, dequantize_logit
 from memjax.folds import make_folds
 from memjax.models.vae import bernoulli_mlp_vae, diagonal_gaussian_dcvae
-from memjax.training.lift import lay_out
+from memjax.devices import lay_out
 from memjax.training.loop import train_and_score
 from memjax.training.plan import LoopOptions, ModelGrid, make_group
 from memjax.training.programs import ScoringOptions, make_programs
