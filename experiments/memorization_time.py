@@ -14,7 +14,6 @@ Reference: Bonnaire et al. (2025), arXiv 2505.17638.
 """
 
 import pathlib
-import runpy
 
 import numpy as np
 from absl import app, flags, logging
@@ -26,6 +25,7 @@ from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
 from memjax.analysis.page import png
 from memjax.data.synthetic import draw_shape
 from memjax.files import write_atomically, write_json
+from memjax.main import read_config
 from memjax.studies import dynamics
 
 _RUNS = flags.DEFINE_string('runs', 'runs/memorization_time', 'Where runs go.')
@@ -48,8 +48,7 @@ _LABELS = {
 
 def make_config(size):
   """The study without injected points, sampled at about equal log steps."""
-  path = pathlib.Path(__file__).parents[1] / 'configs' / 'moons_dynamics.py'
-  config = runpy.run_path(str(path))['get_config']('small')
+  config = read_config('configs/moons_dynamics.py:small')
   config.num_repeats = _REPEATS.value
   config.data.num_inliers = size
   config.outliers.num = config.duplicates.num = 0

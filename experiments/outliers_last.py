@@ -13,7 +13,6 @@ only there does a model of this size memorize within minutes on a CPU.
 
 import json
 import pathlib
-import runpy
 
 import numpy as np
 from absl import app, flags, logging
@@ -22,6 +21,7 @@ from outliers_last_drawing import write_png
 from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
 from memjax.analysis.dynamics_verdict import MEASURES, measure_timing
 from memjax.files import write_json
+from memjax.main import read_config
 from memjax.studies import dynamics
 from memjax.training.canary import CanaryCounts, canaries_are_memorized
 
@@ -56,8 +56,7 @@ SETTINGS = {
 def make_config(setting):
   """The study's config with a setting's values."""
   values = {**_BASE, **setting}
-  path = pathlib.Path(__file__).parents[1] / 'configs' / 'moons_dynamics.py'
-  config = runpy.run_path(str(path))['get_config']('small')
+  config = read_config('configs/moons_dynamics.py:small')
   config.seed = values['seed']
   config.num_repeats = _REPEATS.value
   config.data.num_inliers = values['num_inliers']

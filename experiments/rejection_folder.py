@@ -4,12 +4,12 @@ import ast
 import functools
 import json
 import pathlib
-import runpy
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from memjax import main
 from memjax.analysis.rejection import (
   NUMBERS,
   Difference,
@@ -20,7 +20,6 @@ from memjax.analysis.rejection import (
 )
 from memjax.data.dataset import Dataset
 from memjax.data.image_sets import ImageSets, load_image_sets
-from memjax.main import resolve_config
 from memjax.studies.rejection_setting import features, make_embedding
 
 ARMS = ('plain', 'rejection')
@@ -28,8 +27,7 @@ ARMS = ('plain', 'rejection')
 
 def make_config(path: str, changes: list[str]):
   """A config with the changes of --set, without its plain twin."""
-  name, _, variant = resolve_config(path).partition(':')
-  config = runpy.run_path(name)['get_config'](variant)
+  config = main.read_config(path)
   config.compare = False
   for change in changes:
     key, _, value = change.partition('=')

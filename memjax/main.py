@@ -9,9 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from memjax import processes, validate
+from memjax import workdir as run_folder
+from memjax.processes import ALONE, Processes
+from memjax.training.preemption import Preempted
 
 STUDIES = ('memorization', 'audit', 'rejection', 'dynamics')
 # Whose models several processes share.
@@ -44,6 +47,47 @@ def resolve_config(path: str) -> str:
     f'--config={path!r}: no such file here or among the shipped configs: '
     + ', '.join(known)
   )
+
+
+def read_config(path: str) -> ConfigDict:
+  """The config of a file, as it is before the command line's changes.
+
+  Args:
+    path: as for `resolve_config`.
+
+  Raises:
+    FileNotFoundError: naming the configs there are.
+    ValueError: a variant that the file lacks.
+  """
+  name, _, variant = resolve_config(path).partition(':')
+  get_config = runpy.run_path(name)['get_config']
+  return get_config(variant) if variant else get_config()
+
+
+def run_study(
+  config: ConfigDict, workdir: pathlib.Path, mine: Processes = ALONE
+) -> None:
+  """Runs the study that a config names, or goes on with it.
+
+  Args:
+    config: of one of `STUDIES`.
+    workdir: its folder.
+    mine: which of how many processes that share the folder this is.
+
+  Raises:
+    ValueError: bad values; a folder of another config, or at work.
+  """
+  validate.one_of('config.study', config.study, STUDIES)
+  if mine.count > 1 and config.study not in _SHARED_STUDIES:
+    raise ValueError(
+      f'config.study={config.study!r} runs in one process, and there are '
+      f'{mine.count}: expected one of {_SHARED_STUDIES}, or --num_processes=1 '
+      '--process_id=0.'
+    )
+  study = importlib.import_module(f'memjax.studies.{config.study}')
+  shared = (mine,) if mine.count > 1 else ()
+  with run_folder.lock(workdir, mine.index):
+    study.run(config, workdir, *shared)
 
 
 def default_workdir(config_path: str, config: str, unchanged: str) -> str:
@@ -83,29 +127,17 @@ def main(argv: Sequence[str]) -> None:
   config = flags.FLAGS.config
   text = json.dumps(config.to_dict(), sort_keys=True)
   path = config_flags.get_config_filename(flags.FLAGS['config'])
+  unchanged = json.dumps(read_config(path).to_dict(), sort_keys=True)
   workdir = pathlib.Path(
-    flags.FLAGS.workdir or default_workdir(path, text, _unchanged(path))
+    flags.FLAGS.workdir or default_workdir(path, text, unchanged)
   )
   print(f'workdir: {workdir.resolve()}', flush=True)
-  validate.one_of('config.study', config.study, STUDIES)
   mine = processes.meet(
     flags.FLAGS.coordinator_address,
     flags.FLAGS.num_processes,
     flags.FLAGS.process_id,
   )
-  if mine.count > 1 and config.study not in _SHARED_STUDIES:
-    raise ValueError(
-      f'config.study={config.study!r} runs in one process, and there are '
-      f'{mine.count}: expected one of {_SHARED_STUDIES}, or --num_processes=1 '
-      '--process_id=0.'
-    )
-  # Here, because it needs JAX: a mistake in a flag is told before that.
-  from memjax import workdir as run_folder
-
-  study = importlib.import_module(f'memjax.studies.{config.study}')
-  shared = (mine,) if mine.count > 1 else ()
-  with run_folder.lock(workdir, mine.index):
-    study.run(config, workdir, *shared)
+  run_study(config, workdir, mine)
   if mine.index:
     done = f'process {mine.index} of {mine.count} has done its share'
     print(f'{done}; process 0 reports.', flush=True)
@@ -113,17 +145,7 @@ def main(argv: Sequence[str]) -> None:
   print(f'report: {(workdir / "report.html").resolve()}', flush=True)
 
 
-def _unchanged(path: str) -> str:
-  name, _, variant = path.partition(':')
-  get_config = runpy.run_path(name)['get_config']
-  config = get_config(variant) if variant else get_config()
-  return json.dumps(config.to_dict(), sort_keys=True)
-
-
 def _run(argv: Sequence[str]) -> None:
-  # Imported here: it needs JAX, too.
-  from memjax.training.preemption import Preempted
-
   quiet_libraries()
   try:
     main(argv)

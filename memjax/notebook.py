@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import json
 import pathlib
-import runpy
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +16,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import validate
-from memjax import workdir as run_folder
-from memjax.main import STUDIES, quiet_libraries, resolve_config
+from memjax import main
 
 __all__ = [
   'choose_workdir',
@@ -94,11 +91,7 @@ def load_config(
     >>> load_config('configs/digits_vae.py', {'train.epochs': 3}).train.epochs
     3
   """
-  name, colon, variant = resolve_config(path).rpartition(':')
-  if not name or variant.endswith('.py'):
-    name, variant = name + colon + variant, ''
-  get_config = runpy.run_path(name)['get_config']
-  config = get_config(variant) if variant else get_config()
+  config = main.read_config(path)
   config.lock()
   config.update_from_flattened_dict(dict(changes or {}))
   return config
@@ -123,13 +116,10 @@ def run_study(
     ValueError: bad values; a folder of another config.
   """
   config = load_config(path, changes)
-  validate.one_of('config.study', config.study, STUDIES)
-  quiet_libraries()
+  main.quiet_libraries()
   # Cells show what is printed.
   logging.get_absl_handler().python_handler.stream = sys.stdout
-  study = importlib.import_module(f'memjax.studies.{config.study}')
-  with run_folder.lock(pathlib.Path(workdir)):
-    study.run(config, pathlib.Path(workdir))
+  main.run_study(config, pathlib.Path(workdir))
   return json.loads((pathlib.Path(workdir) / 'report.json').read_text())
 
 

@@ -93,8 +93,7 @@ def test_report_json_names_versions_config_and_arrays(own_data):
   report = json.loads((own_data[0] / 'run/report.json').read_text())
   assert report['config']['data']['source'] == 'npz:mine.npz'
   assert report['ran_on']['versions']['jax']
-  # Two epochs on noise, and estimates from few samples.
-  assert report['verdict']['kind'] in ('none_found', 'weak')
+  assert report['verdict']['kind'] == 'not_valid'  # 20 permutations are few
   mean = report['numbers']['mean_score']
   name, _, field = mean['array'].partition(':')
   score = np.load(own_data[0] / 'run' / name)[field]
