@@ -16,7 +16,9 @@ cores (measured); images take minutes.
       --config.second_embedding=pixels
 
 compares images in the features of a network (see `embedding` below), and shows
-two embeddings side by side. Features are kept in the workdir.
+two embeddings side by side. Features are kept in the workdir. The metric is that
+of both: a second embedding in which a sample has no direction, such as a black
+image in pixels under 'cosine', is left out, and the report says so.
 
   python -m memjax.main --config=configs/audit.py \
       --config.log_px=log_px.npy --config.held_out=held_out.npy
@@ -50,6 +52,7 @@ def get_config():
   # A second one is shown beside it, where the two disagree.
   config.embedding = ''
   config.second_embedding = ''
+  # What follows, to inception_weights, is refused where no embedding uses it.
   # Black and white of images that are no bytes, such as (0.0, 1.0).
   config.value_range = ()
   config.grey = 'refuse'  # 'repeat': a colour network sees grey images thrice

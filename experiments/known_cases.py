@@ -21,7 +21,9 @@ from memjax.data.sources import load_dataset
 from memjax.files import write_json
 from memjax.scores.distance_ratio import memorized_samples
 
-_OUT = flags.DEFINE_string('out', 'known_cases.json', 'Where results go.')
+_OUT = flags.DEFINE_string(
+  'out', '', 'Where results go; default: results/known_cases[_images].json.'
+)
 _DRAWS = flags.DEFINE_integer('draws', 50, 'Draws of each case.')
 _SIZE = flags.DEFINE_integer('size', 500, 'Points in each of the three sets.')
 _IMAGES = flags.DEFINE_bool('images', False, 'Fashion-MNIST instead.')
@@ -94,7 +96,9 @@ def measure(sets, seed):
 
 def main(_) -> None:
   """Goes on with what is missing, and prints."""
-  path = pathlib.Path(_OUT.value)
+  name = 'known_cases_images' if _IMAGES.value else 'known_cases'
+  default = pathlib.Path(__file__).parent / 'results' / f'{name}.json'
+  path = pathlib.Path(_OUT.value or default)
   done = json.loads(path.read_text()) if path.exists() else {}
   keys = [(case, d) for d in (2, 8, 64) for case in _CASES]
   if _IMAGES.value:

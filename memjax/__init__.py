@@ -11,6 +11,9 @@ from memjax.scores.authenticity import authenticity as authenticity
 from memjax.scores.copying import copying_test as copying_test
 from memjax.scores.coverage import coverage_test as coverage_test
 from memjax.scores.coverage import precision_recall as precision_recall
+from memjax.scores.data_copying import (
+  classwise_data_copying as classwise_data_copying,
+)
 from memjax.scores.data_copying import data_copying_test as data_copying_test
 from memjax.scores.dcr import dcr_share as dcr_share
 from memjax.scores.distance_ratio import distance_ratio as distance_ratio

@@ -56,7 +56,8 @@ def conv_3x3(
   """
   rows = _row_windows(x)
   y = sum(
-    _columns(rows, r) @ kernel[r].reshape(-1, kernel.shape[3]) for r in range(3)
+    layers.matmul(_columns(rows, r), kernel[r].reshape(-1, kernel.shape[3]))
+    for r in range(3)
   )
   return jnp.reshape(y, (*x.shape[:3], kernel.shape[3]))
 
@@ -70,7 +71,9 @@ def _conv_backward(saved, slope):
   # The transpose: the kernel turned by half a circle, channels exchanged.
   turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
   rows, flat = _row_windows(x), slope.reshape(-1, slope.shape[3])
-  of_kernel = jnp.stack([_columns(rows, r).T @ flat for r in range(3)])
+  of_kernel = jnp.stack(
+    [layers.matmul(_columns(rows, r).T, flat) for r in range(3)]
+  )
   return conv_3x3(slope, turned), of_kernel.reshape(kernel.shape)
 
 
@@ -205,7 +208,7 @@ class SpectralDense(nn.Module):
     """Maps […, in] to […, features]; pixels are rows, a 1×1 convolution."""
     kernel = _SpectralKernel((x.shape[-1], self.features), name='weight')(train)
     # As ONE product of matrices: see `layers._matmul`.
-    y = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(
+    y = layers.matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(
       *x.shape[:-1], self.features
     )
     if not self.use_bias:

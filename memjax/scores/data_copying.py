@@ -192,6 +192,7 @@ def data_copying_test_of(
   Raises:
     ValueError: no cell is left, an argument out of range.
   """
+  num_permutations = validate.integer('num_permutations', num_permutations, 1)
   ranked = rank_cells(distances)
   weight = cell_weights(distances, min_cell_share)
   c_t = weighted_mean(ranked.z_u, weight)

@@ -3,7 +3,8 @@
 Both are called nearest-neighbour ratio. ρ belongs to a TRAINING point: its
 distance to validation data over that to samples. The memorized-sample criterion
 belongs to a GENERATED sample: its distance to test data over that to training
-data. (A third usage, first over second neighbour within one set, is not here.)
+data. (A third usage, first over second neighbour within one set, is
+`gap_ratio`.)
 """
 
 from typing import NamedTuple

@@ -176,10 +176,7 @@ def _given_threshold(value: Any) -> float | None:
 
 
 def make_embedding(config, name: str, images: ImageSets) -> Embedding:
-  """Makes an embedding by name.
-
-  Networks are imported where they are asked for: some need packages.
-  """
+  """Makes an embedding by name; one is imported when it is asked for."""
   shape = images.train.images.shape[1:]
   grey = 'repeat' if shape[2] == 1 else 'refuse'
   if name == 'pixels':
