@@ -121,9 +121,7 @@ def _train(
   return [Divergence(**fields) for fields in json.loads(done.read_text())]
 
 
-def _run_full(
-  config, model, dataset, options, workdir
-) -> report.FullRun | None:
+def _run_full(config, model, dataset, options, workdir) -> report.FullRun:
   """One model on all items, its loss on the official test set, its samples.
 
   To the loop it is a model of a fold that does not exist, which holds out the
@@ -138,7 +136,10 @@ def _run_full(
   both = Dataset(
     np.concatenate([dataset.images, test.images]),
     np.concatenate([dataset.labels, test.labels]),
-    np.concatenate([dataset.ids, test.ids]),
+    # Those of the test set only tell its items apart.
+    np.concatenate(
+      [dataset.ids, dataset.ids.max() + 1 + np.arange(len(test.ids))]
+    ),
   )
   held_out = np.arange(len(both.ids)) >= len(dataset.ids)
   grid = ModelGrid(

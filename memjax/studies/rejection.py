@@ -228,7 +228,8 @@ def _row(record, repeat: int, row: int) -> dict[str, float]:
   with np.errstate(invalid='ignore'):
     means = {
       name: float(getattr(record, name)[repeat, row] / steps)
-      for name in ('discriminator_loss', 'generator_loss', 'acceptance')
+      for name in record._fields
+      if name not in ('steps', 'skipped')
     }
   return {**means, 'skipped': int(record.skipped[repeat, row])}
 

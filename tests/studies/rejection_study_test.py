@@ -155,6 +155,17 @@ LARGE = [
 ]
 
 
+def test_every_config_is_tried():
+  tried = {'digits_gan', 'fashion_gan', *(part.values[0] for part in LARGE)}
+  studies = {
+    path.stem: runpy.run_path(str(path))['get_config']().study
+    for path in ROOT.glob('configs/[a-z]*.py')
+  }
+  assert {name for name, study in studies.items() if study == 'rejection'} == (
+    tried
+  )
+
+
 @pytest.mark.parametrize('name', ['fashion_gan', *LARGE])
 def test_one_step_of_every_config(tmp_path, name):
   is_grey = name == 'fashion_gan'
