@@ -16,9 +16,9 @@ cores (measured); images take minutes.
       --config.second_embedding=pixels
 
 compares images in the features of a network (see `embedding` below), and shows
-two embeddings side by side. Features are kept in the workdir. The metric is that
-of both: a second embedding in which a sample has no direction, such as a black
-image in pixels under 'cosine', is left out, and the report says so.
+two embeddings side by side. Features are kept in the workdir. The metric is for
+both: a second embedding in which 'cosine' finds no direction, such as that of a
+black image in pixels, is left out, and the report says so.
 
   python -m memjax.main --config=configs/audit.py \
       --config.log_px=log_px.npy --config.held_out=held_out.npy

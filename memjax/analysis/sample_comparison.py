@@ -12,7 +12,6 @@ from jaxtyping import Int
 
 from memjax.analysis import page
 from memjax.analysis.page import format_number
-from memjax.analysis.sample_metrics_page import metrics_rows
 from memjax.analysis.sample_verdict import SampleVerdict
 from memjax.analysis.samples import SampleAnalysis
 
@@ -36,11 +35,13 @@ class SecondView(NamedTuple):
     embedding: its name.
     analysis: what was found.
     verdict: in words.
+    is_canonical: whether it is the one by which FID is called FID.
   """
 
   embedding: str
   analysis: SampleAnalysis
   verdict: SampleVerdict
+  is_canonical: bool = False
 
 
 class Comparison(NamedTuple):
@@ -110,7 +111,6 @@ def comparison_section(
   analysis: SampleAnalysis,
   verdict: SampleVerdict,
   second: SecondView,
-  num_permutations: int,
 ) -> page.Section:
   """Both embeddings side by side, and the samples they disagree about.
 
@@ -119,7 +119,6 @@ def comparison_section(
     analysis: in the first.
     verdict: in the first.
     second: the other one.
-    num_permutations: of the tests.
   """
   found = compare(analysis, second.analysis)
   both = verdict, second.verdict
@@ -127,7 +126,6 @@ def comparison_section(
   for one, two in zip(*(each.views for each in both), strict=True):
     shown = (f'{view.answer}: {view.value}' for view in (one, two))
     rows.append([one.question, *shown])
-  rows += _metric_rows((analysis, second.analysis), num_permutations)
   listed = lambda samples: ', '.join(map(str, samples[:_SHOWN])) or 'none'
   more = lambda samples: ', …' if len(samples) > _SHOWN else ''
   body = (
@@ -148,26 +146,6 @@ def comparison_section(
   return page.Section(
     'Two embeddings side by side', body, table=page.Table(columns, rows)
   )
-
-
-def _metric_rows(
-  analyses: tuple[SampleAnalysis, SampleAnalysis], num_permutations: int
-) -> list[list[str]]:
-  """The metrics that both have, under names that fit both embeddings."""
-  tables = [
-    metrics_rows(analysis.metrics, num_permutations)
-    for analysis in analyses
-    if analysis.metrics is not None
-  ]
-  if len(tables) < 2:
-    return []
-  cell = lambda row: f'{row[1]} (of data {row[2]})' if row[2] else row[1]
-  others = {row[0]: row for row in tables[1]}
-  return [
-    [row[0].replace(' (as given)', ''), cell(row), cell(others[row[0]])]
-    for row in tables[0]
-    if row[0] in others
-  ]
 
 
 def comparison_record(

@@ -4,7 +4,7 @@ None of them decides the verdict: they are here so that an audit's numbers can
 be compared with those of papers, with their noise and what chance gives.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -25,13 +25,14 @@ from memjax.scores.mifid import (
   memorization_informed_frechet,
 )
 
-__all__ = ['SampleMetrics', 'measure_samples']
+__all__ = ['MOST_FEATURES', 'SampleMetrics', 'measure_samples']
 
 Matrix = Float[np.ndarray, '_ _']
 Logits = tuple[Shaped[np.ndarray, '_ _'], Shaped[np.ndarray, '_ _']]
 
 # A matrix root of more features takes minutes.
-_MOST_FEATURES = 2048
+MOST_FEATURES = 2048
+_THRESHOLD = 0.1  # MiFID's
 _SPLIT = 20  # samples a split of the Inception score
 
 
@@ -49,7 +50,9 @@ class SampleMetrics(NamedTuple):
     likelihood: FLD.
     gap: d₁/d₂ < 1/3.
     dcr: share of samples nearer to train than to test.
-    informed_frechet: nearest training point per sample; None with zero vectors.
+    informed_frechet: nearest training point per sample, of as many samples;
+      None with zero vectors and for more than 2,048 features.
+    informed_reference: of test points; NaN without `informed_frechet`.
     attack: members told by the negative distance to their nearest sample.
     inception: Inception score of the samples; None without logits.
     inception_reference: of the test points.
@@ -63,6 +66,7 @@ class SampleMetrics(NamedTuple):
   gap: GapRatio
   dcr: DCRShare
   informed_frechet: MemorizationInformedFrechet | None
+  informed_reference: float
   attack: MembershipInference
   inception: InceptionScore | None
   inception_reference: InceptionScore | None
@@ -94,27 +98,6 @@ def measure_samples(
     'num_permutations': num_permutations,
     'seed': seed,
   }
-  is_small = train.shape[1] <= _MOST_FEATURES
-  fewest = min(len(test), len(generated))
-  rng = np.random.default_rng(seed)
-  frechet = lambda points: (
-    frechet_distance(
-      train, points[rng.choice(len(points), fewest, replace=False)]
-    )
-    if is_small
-    else float('nan')
-  )
-  informed = None
-  if is_small and all(
-    points.any(axis=1).all() for points in (train, test, generated)
-  ):
-    informed = memorization_informed_frechet(
-      train,
-      generated,
-      test=test,
-      num_permutations=num_permutations,
-      seed=seed,
-    )
   near = lambda points: (
     -exact_neighbors(points, generated, metric=metric).distance[:, 0]
   )
@@ -135,13 +118,60 @@ def measure_samples(
   return SampleMetrics(
     kernel=kernel_distance(test, generated),
     kernel_reference=kernel_distance(test, train),
-    frechet=frechet(generated),
-    frechet_reference=frechet(test),
     likelihood=feature_likelihood_divergence(train, test, generated, seed=seed),
     gap=gap_ratio(train, generated, test=test, **same),
     dcr=dcr_share(train, test, generated, **same),
-    informed_frechet=informed,
     attack=membership_inference(near(train), near(test)),
     inception=None if scores is None else scores[1],
     inception_reference=None if scores is None else scores[0],
+    **_frechet_distances(
+      train, test, generated, num_permutations=num_permutations, seed=seed
+    ),
   )
+
+
+def _frechet_distances(
+  train: Matrix,
+  test: Matrix,
+  generated: Matrix,
+  *,
+  num_permutations: int,
+  seed: int,
+) -> dict[str, Any]:
+  """The fields of Fréchet distances; of as many samples as test points."""
+  found: dict[str, Any] = {
+    'frechet': np.nan,
+    'frechet_reference': np.nan,
+    'informed_frechet': None,
+    'informed_reference': np.nan,
+  }
+  if train.shape[1] > MOST_FEATURES:
+    return found
+  fewest = min(len(test), len(generated))
+  rng = np.random.default_rng(seed)
+  generated, test = (
+    points
+    if len(points) == fewest
+    else points[rng.choice(len(points), fewest, replace=False)]
+    for points in (generated, test)
+  )
+  reference = found['frechet_reference'] = frechet_distance(train, test)
+  if not all(part.any(axis=1).all() for part in (train, test, generated)):
+    return {**found, 'frechet': frechet_distance(train, generated)}
+  informed = memorization_informed_frechet(
+    train,
+    generated,
+    test=test,
+    threshold=_THRESHOLD,
+    num_permutations=num_permutations,
+    seed=seed,
+  )
+  distance = informed.null_distance
+  return {
+    'frechet': informed.frechet,
+    'frechet_reference': reference,
+    'informed_frechet': informed,
+    'informed_reference': reference / distance
+    if 0 < distance < _THRESHOLD
+    else reference,
+  }

@@ -6,7 +6,7 @@ import numpy as np
 
 from memjax.analysis import page
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.sample_metrics import SampleMetrics
+from memjax.analysis.sample_metrics import MOST_FEATURES, SampleMetrics
 
 __all__ = [
   'metrics_arrays',
@@ -16,6 +16,7 @@ __all__ = [
   'notes',
 ]
 
+_NO_ERROR = 'no error: biased by sample size; compare with that of data'
 # Of a report without an embedding: features, or rows of a table.
 _AS_GIVEN = 'as given'
 _BODY = (
@@ -29,15 +30,23 @@ _BODY = (
   'miss copies of what the training set holds twice; the DCR share and the '
   'attack need many copies.'
 )
-_FEW = (
-  'No more points than features ({size:,} and {features:,}): the Fréchet '
-  'distance is far too large, and the more so the fewer the points. Compare it '
-  'with the number beside it, and with values from equally many points alone. '
-  'The kernel distance has no such bias.'
-)
 _BIASED = (
   'Fréchet distances are biased upward by an amount that depends on the number '
-  'of points: compare values from equally many alone.'
+  'of points: held-out data, of which the true distance is 0, get {reference}. '
+  'Compare with that, and with values from equally many points alone.'
+)
+_FEW = (
+  'No more points than features ({size:,} and {features:,}): most of a Fréchet '
+  'distance may be this bias. The kernel distance has none.'
+)
+_MANY = (
+  f'No Fréchet distance is computed of more than {MOST_FEATURES:,} features, '
+  'whose matrix root takes minutes; here are {features:,}. The kernel distance '
+  'is.'
+)
+_ZERO = (
+  'The memorization-informed distance is left out: a point is the zero vector, '
+  'which has no direction.'
 )
 
 
@@ -77,13 +86,14 @@ def metrics_section(
 def notes(
   metrics: SampleMetrics, sizes: tuple[int, int, int], num_features: int
 ) -> list[str]:
-  """What a reader must know to compare the Fréchet distances."""
+  """What a reader must know of the Fréchet distances, or why there are none."""
   if np.isnan(metrics.frechet):
-    return []
-  few = min(sizes)
-  if few > num_features:
-    return [_BIASED]
-  return [_FEW.format(size=few, features=num_features)]
+    return [_MANY.format(features=num_features)]
+  reference = format_number(metrics.frechet_reference)
+  found = [_BIASED.format(reference=reference)]
+  if min(sizes) <= num_features:
+    found.append(_FEW.format(size=min(sizes), features=num_features))
+  return found + ([_ZERO] if metrics.informed_frechet is None else [])
 
 
 def metrics_rows(
@@ -102,7 +112,7 @@ def metrics_rows(
       ('FID', 'Fréchet distance'),
       ('KID', 'kernel distance'),
       ('MiFID', 'memorization-informed Fréchet distance'),
-      ('Inception score', ''),
+      ('Inception score', 'score of the classes'),
     )
   )
   likelihood, kernel = metrics.likelihood, metrics.kernel
@@ -112,8 +122,11 @@ def metrics_rows(
      format_number(metrics.kernel_reference.value),
      _error(kernel.std_err)],
     [f'{fid} to training points', format_number(metrics.frechet),
-     format_number(metrics.frechet_reference), ''],
-    ['FLD', format_number(likelihood.value), '', ''],
+     format_number(metrics.frechet_reference),
+     f'more than {MOST_FEATURES:,} features' if np.isnan(metrics.frechet)
+     else _NO_ERROR],
+    ['FLD', format_number(likelihood.value), 'about 0',
+     'no error: not like for like, as the next row is'],
     ['FLD, like for like with training points',
      format_number(likelihood.matched), '0', _error(likelihood.std_err)],
     ['FLD’s gap, train less test (negative = copies)',
@@ -128,19 +141,22 @@ def metrics_rows(
      format_number(attack.auroc), '0.5', _interval(attack.intervals.auroc)],
     ['attack: TPR at 1 % FPR', format_number(attack.tpr_at_1_percent), '0.01',
      _interval(attack.intervals.tpr_at_1_percent)],
+    ['attack: TPR at 0.1 % FPR', format_number(attack.tpr_at_01_percent),
+     '0.001', _interval(attack.intervals.tpr_at_01_percent)],
   ]  # fmt: skip
   informed = metrics.informed_frechet
   if informed is not None:
-    is_reduced = 'divided by it' if informed.is_penalized else 'not divided'
+    divided = 'divided' if informed.is_penalized else 'not divided'
     rows += [
       [f'{mifid}, nearest training point a sample',
-       format_number(informed.value), '', is_reduced],
+       format_number(informed.value), format_number(metrics.informed_reference),
+       f'{divided} by the next row; {_NO_ERROR}'],
       ['its nearest cosine distance', format_number(informed.distance),
        format_number(informed.null_distance),
        format_p(informed.p_value, floor)],
     ]  # fmt: skip
   inception, reference = metrics.inception, metrics.inception_reference
-  if is_canonical and inception is not None and reference is not None:
+  if inception is not None and reference is not None:
     rows.append(
       [score, format_number(inception.value), format_number(reference.value),
        _error(inception.std_err)]
@@ -197,12 +213,14 @@ def metrics_record(
   if metrics.informed_frechet is not None:
     record['memorization_informed_frechet'] = {
       **metrics.informed_frechet._asdict(),
+      'reference': metrics.informed_reference,
       'direction': 'nearest_real',
       'is_mifid': is_canonical,
     }
-  if is_canonical and metrics.inception is not None:
+  if metrics.inception is not None:
     assert metrics.inception_reference is not None
-    record['inception_score'] = {
+    name = 'inception_score' if is_canonical else 'score_of_the_classes'
+    record[name] = {
       **metrics.inception._asdict(),
       'reference': metrics.inception_reference._asdict(),
     }

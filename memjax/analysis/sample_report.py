@@ -1,7 +1,8 @@
 """The report of an audit of samples: numbers, tables, pictures, words.
 
 `write_samples` leaves `report.html` and `report.json`, `samples.csv` (a row for
-each generated sample), `figures/*.png` and `arrays/samples.npz` in the workdir.
+each generated sample), `figures/*.png` and `arrays/samples.npz` in the workdir;
+for a second embedding also `arrays/second_samples.npz`.
 """
 
 import csv
@@ -38,6 +39,7 @@ from memjax.analysis.samples import SampleAnalysis
 __all__ = ['Audit', 'SecondView', 'most_suspicious', 'write_samples']
 
 _ARRAYS = 'arrays/samples.npz'
+_SECOND_ARRAYS = 'arrays/second_samples.npz'
 
 
 def write_samples(
@@ -60,15 +62,26 @@ def write_samples(
     verdict = verdict._replace(
       caveats=(*verdict.caveats, *([caveat] if caveat else []))
     )
-  _write_arrays(workdir, analysis)
+  _write_arrays(workdir / _ARRAYS, analysis)
   _write_csv(workdir / 'samples.csv', audit, analysis)
   sections = [
     report_parts.write_figure(workdir, section)
     for section in make_sections(audit, analysis)
   ]
-  numbers = _numbers(audit, analysis)
-  if second is not None:
-    numbers['second_embedding'] = comparison_record(analysis, second)
+  numbers = _numbers(audit, analysis, _ARRAYS)
+  metrics = _metrics(audit, analysis)
+  if second is None:
+    (workdir / _SECOND_ARRAYS).unlink(missing_ok=True)  # of an earlier audit
+  else:
+    _write_arrays(workdir / _SECOND_ARRAYS, second.analysis)
+    other = audit._replace(
+      embedding=second.embedding, is_canonical=second.is_canonical
+    )
+    numbers['second_embedding'] = {
+      **comparison_record(analysis, second),
+      **_numbers(other, second.analysis, _SECOND_ARRAYS),
+    }
+    metrics += _metrics(other, second.analysis, ', in the second embedding')
   record = report_parts.write_record(
     workdir, {'verdict': _verdict_record(verdict), 'numbers': numbers}
   )
@@ -89,7 +102,7 @@ def write_samples(
         views(verdict, audit.num_permutations, audit.embedding),
         *_compared(audit, analysis, verdict, second),
         *sections,
-        *_metrics(audit, analysis),
+        *metrics,
         all_numbers(analysis, audit.num_permutations),
         page.Section('What these numbers mean', body=how),
         report_parts.settings(record),
@@ -104,29 +117,24 @@ def _compared(audit: Audit, analysis, verdict, second) -> list[page.Section]:
   if second is None:
     return []
   return [
-    comparison_section(
-      audit.embedding or 'as given',
-      analysis,
-      verdict,
-      second,
-      audit.num_permutations,
-    )
+    comparison_section(audit.embedding or 'as given', analysis, verdict, second)
   ]
 
 
-def _metrics(audit: Audit, analysis: SampleAnalysis) -> list[page.Section]:
+def _metrics(
+  audit: Audit, analysis: SampleAnalysis, where: str = ''
+) -> list[page.Section]:
   if analysis.metrics is None:
     return []
-  return [
-    metrics_section(
-      analysis.metrics,
-      analysis.sizes,
-      analysis.num_features,
-      audit.num_permutations,
-      embedding=audit.embedding,
-      is_canonical=audit.is_canonical,
-    )
-  ]
+  section = metrics_section(
+    analysis.metrics,
+    analysis.sizes,
+    analysis.num_features,
+    audit.num_permutations,
+    embedding=audit.embedding,
+    is_canonical=audit.is_canonical,
+  )
+  return [section._replace(title=section.title + where)]
 
 
 def _verdict_record(verdict: SampleVerdict) -> dict[str, Any]:
@@ -134,10 +142,10 @@ def _verdict_record(verdict: SampleVerdict) -> dict[str, Any]:
   return {**verdict._asdict(), 'views': views}
 
 
-def _write_arrays(workdir, analysis: SampleAnalysis) -> None:
+def _write_arrays(path: pathlib.Path, analysis: SampleAnalysis) -> None:
   copying = analysis.copying
   files.save_arrays(
-    workdir / _ARRAYS,
+    path,
     ratio=copying.sample_ratio,
     q_value=copying.q_value,
     d_train=copying.d_train,
@@ -184,8 +192,10 @@ def _write_csv(path: pathlib.Path, audit: Audit, analysis) -> None:
   files.write_atomically(path, lambda file: file.write(content))
 
 
-def _numbers(audit: Audit, analysis: SampleAnalysis) -> dict[str, Any]:
-  """The numbers of the report; per-sample ones are in arrays/samples.npz."""
+def _numbers(
+  audit: Audit, analysis: SampleAnalysis, arrays: str
+) -> dict[str, Any]:
+  """The numbers of the report; per-sample ones are in the file of arrays."""
   copying, coverage = analysis.copying, analysis.coverage
   numbers: dict[str, Any] = {
     'sizes': dict(
@@ -198,7 +208,7 @@ def _numbers(audit: Audit, analysis: SampleAnalysis) -> dict[str, Any]:
       'interval': copying.interval._asdict(),
       'num_found': int((copying.q_value <= 0.05).sum()),
       'detectable_share': analysis.detectable,
-      'array': f'{_ARRAYS}:ratio',
+      'array': f'{arrays}:ratio',
     },
     'data_copying': {
       'c_t': analysis.data_copying.c_t,
@@ -206,7 +216,7 @@ def _numbers(audit: Audit, analysis: SampleAnalysis) -> dict[str, Any]:
       'null_std': analysis.data_copying.null_std,
       'p_value': analysis.data_copying.p_value,
       'interval': analysis.data_copying_interval._asdict(),
-      'array': f'{_ARRAYS}:cell_z_u',
+      'array': f'{arrays}:cell_z_u',
     },
     'authenticity': analysis.authenticity._asdict(),
     'precision': coverage.precision._asdict(),
@@ -229,7 +239,7 @@ def _numbers(audit: Audit, analysis: SampleAnalysis) -> dict[str, Any]:
   if analysis.metrics is not None:
     numbers['metrics'] = metrics_record(
       analysis.metrics,
-      _ARRAYS,
+      arrays,
       embedding=audit.embedding,
       is_canonical=audit.is_canonical,
     )

@@ -46,7 +46,7 @@ from memjax.scores.data_copying import (
 from memjax.scores.frechet import frechet_distance
 from memjax.scores.two_sample import neighbor_mixing_test
 
-__all__ = ['SampleAnalysis', 'analyze_samples']
+__all__ = ['SampleAnalysis', 'analyze_samples', 'check_counts']
 
 Matrix = Float[np.ndarray, '_ _']
 Labels = tuple[
@@ -57,6 +57,7 @@ Logits = tuple[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']]
 _MAX_COMPONENTS = 64
 _FRECHET_PERMUTATIONS = 200
 _NUM_STAGES = 10
+_LEAST = 4  # training points, of which FLD takes halves
 
 
 class SampleAnalysis(NamedTuple):
@@ -160,11 +161,7 @@ def analyze_samples(
     metric, train=train, test=test, generated=generated
   )
   sets = train, test, generated
-  for name, points in zip(('train', 'test', 'generated'), sets, strict=True):
-    if len(points) <= k:
-      raise ValueError(
-        f'{name} has {len(points)} points: expected more than k={k}.'
-      )
+  check_counts(k, train=train, test=test, generated=generated)
   validate.integer('num_components', num_components, 1)
   warnings, notes = _remarks(train, test, generated)
   stage = _stages()
@@ -240,6 +237,33 @@ def analyze_samples(
   )
 
 
+def check_counts(
+  k: int,
+  *,
+  train: Shaped[np.ndarray, '...'],
+  test: Shaped[np.ndarray, '...'],
+  generated: Shaped[np.ndarray, '...'],
+) -> None:
+  """Refuses sets of too few points; of samples before they are embedded too.
+
+  Raises:
+    ValueError: naming the set and how many points it has.
+  """
+  sets = {'train': train, 'test': test, 'generated': generated}
+  for name, points in sets.items():
+    if len(points) <= k:
+      raise ValueError(
+        f'{name} has {len(points)} points: expected more than k={k}.'
+      )
+  if len(train) < _LEAST:
+    raise ValueError(
+      f'train has {len(train)} points: expected {_LEAST} or more.'
+    )
+  # Seldom are more than two compared.
+  if all(np.array_equal(point, train[0]) for point in train[1:]):
+    raise ValueError('train holds one point again and again: expected more.')
+
+
 def _stages() -> Callable[[str], None]:
   """Says what is being computed: an audit of large sets takes minutes."""
   begin, count = time.monotonic(), 0
@@ -269,8 +293,6 @@ def _remarks(
     name: int((np.ptp(points, axis=0) == 0).sum())
     for name, points in sets.items()
   }
-  if constant['train'] == total:
-    raise ValueError('train holds one point again and again: expected more.')
   if any(constant.values()):
     counts = ', '.join(
       f'{count:,} in {name}' for name, count in constant.items()

@@ -20,14 +20,16 @@ __all__ = [
   'check_shapes',
   'common_labels',
   'load_samples',
+  'match_channels',
 ]
 
 _NAMES = ('samples', 'images', 'features', 'embeddings', 'x', 'data', 'arr_0')
 # Honest sets differ in spread by a few per cent, 0 … 1 from 0 … 255 by 255.
 _SCALES = 20.0
 _LARGEST = 1e30
-# A little noise may take pixels below zero.
-_MOST_NEGATIVE = 0.25
+# A little noise may take pixels below zero, but not so far.
+_MOST_NEGATIVE = -0.5
+_BLOCK = 2**18  # numbers in float64 at a time
 
 
 class SampleSet(NamedTuple):
@@ -131,23 +133,20 @@ def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:
       raise ValueError(
         f'{name} holds {largest:.3g}: expected numbers up to {_LARGEST:g}.'
       )
-  spread = {
-    name: float(np.std(values, dtype=np.float64))
-    for name, values in sets.items()
-  }
   first = next(iter(sets))
   for name in sets:
     for a, b in ((first, name), (name, first)):
-      negative = float((sets[b] < 0).mean())
       # Images of 0 … 1 beside images of −1 … 1.
       is_image = (
         sets[a].ndim > 2 and max(map(_largest, (sets[a], sets[b]))) <= 1
       )
-      if is_image and sets[a].min() >= 0 and negative > _MOST_NEGATIVE:
+      low = float(sets[b].min())
+      if is_image and sets[a].min() >= 0 and low <= _MOST_NEGATIVE:
         raise ValueError(
-          f'{a} has no negative value and {b} {negative:.0%}: expected one '
-          'scale, for instance 0 … 1 in all sets.'
+          f'{a} has no negative value and {b} goes down to {low:.3g}: expected '
+          'one scale, for instance 0 … 1 in all sets.'
         )
+  spread = {name: _spread(values) for name, values in sets.items()}
   for name, values in sets.items():
     small, large = sorted((spread[first], spread[name]))
     if 0 < small * _SCALES < large < np.inf:
@@ -163,6 +162,45 @@ def _largest(values: Shaped[np.ndarray, '...']) -> float:
   return max(abs(float(values.max())), abs(float(values.min())))
 
 
+def _spread(values: Shaped[np.ndarray, '...']) -> float:
+  """Standard deviation: a whole set in float64 may not fit into memory."""
+  mean = values.mean(dtype=np.float64)
+  rows = max(1, _BLOCK // values[0].size)
+  squares = (
+    np.square(values[start : start + rows] - mean).sum()
+    for start in range(0, len(values), rows)
+  )
+  return float(np.sqrt(sum(squares) / values.size))
+
+
+def match_channels(
+  **sets: Shaped[np.ndarray, '...'],
+) -> dict[str, Shaped[np.ndarray, '...']]:
+  """Takes one of three equal channels where another set is grey.
+
+  Some tools write grey images as RGB, torchvision's `save_image` for one.
+
+  Example:
+    >>> sets = {'train': np.ones((2, 8, 8)), 'test': np.ones((2, 8, 8, 3))}
+    >>> match_channels(**sets)['test'].shape
+    (2, 8, 8, 1)
+  """
+  if 1 not in map(_num_channels, sets.values()):
+    return sets
+  return {
+    name: values[..., :1]
+    if _num_channels(values) == 3 and (values == values[..., :1]).all()
+    else values
+    for name, values in sets.items()
+  }
+
+
+def _num_channels(values: Shaped[np.ndarray, '...']) -> int:
+  """Of images; 0 of other samples."""
+  # Grey images may lack the axis of their one channel.
+  return {3: 1, 4: values.shape[-1]}.get(values.ndim, 0)
+
+
 def check_shapes(**sets: Shaped[np.ndarray, '...']) -> None:
   """Refuses samples of different layouts, such as channels first and last.
 
@@ -170,14 +208,18 @@ def check_shapes(**sets: Shaped[np.ndarray, '...']) -> None:
     ValueError: naming both sets and the shapes of their samples.
   """
   first, *others = sets
-  # Grey images may lack the axis of their one channel.
   shape = lambda name: (*sets[name].shape[1:],) + (1,) * (sets[name].ndim == 3)
   for name in others:
     if shape(name) != shape(first):
+      hint = 'images with channels last'
+      if {_num_channels(sets[first]), _num_channels(sets[name])} == {1, 3}:
+        hint = (
+          'one set is grey, the other of 3 channels that differ; write both '
+          "alike, with Pillow by image.convert('L') or image.convert('RGB')"
+        )
       raise ValueError(
         f'{name} holds samples of shape {sets[name].shape[1:]} and {first} of '
-        f'shape {sets[first].shape[1:]}: expected equal shapes (images with '
-        'channels last).'
+        f'shape {sets[first].shape[1:]}: expected equal shapes ({hint}).'
       )
 
 
@@ -221,11 +263,11 @@ def as_images(
 def _read_images(folder: Path):
   """(values, labels or None, class names) of a folder."""
   dataset = user_data.read_folder(folder)
-  names = user_data.class_names(folder)
-  # Folders train, validation or test at the top are splits, not classes.
-  if dataset.labels.max() + 1 != len(names):
-    return dataset.images, None, ()
-  return dataset.images, dataset.labels, names
+  # Folders train, validation or test at the top are splits, not classes: of
+  # those `train` was read.
+  split = folder / 'train'
+  names = user_data.class_names(split if split.is_dir() else folder)
+  return dataset.images, dataset.labels if names else None, names
 
 
 def _read_arrays(name: str, path: Path, *, is_label: bool = False):

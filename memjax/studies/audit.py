@@ -12,12 +12,18 @@ from memjax import workdir as run_folder
 from memjax.analysis import report, sample_report
 from memjax.analysis.memorization import analyze
 from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import SampleAnalysis, analyze_samples
+from memjax.analysis.samples import (
+  SampleAnalysis,
+  analyze_samples,
+  check_counts,
+)
 from memjax.data.samples import (
+  SampleSet,
   check_scales,
   check_shapes,
   common_labels,
   load_samples,
+  match_channels,
 )
 from memjax.data.user_data import read_npy
 from memjax.distances import sample_sets
@@ -26,6 +32,7 @@ from memjax.neighbors import METRICS
 from memjax.scores.fold_design import ESTIMATORS, check_log_px
 from memjax.studies.audit_embeddings import (
   EMBEDDINGS,
+  check_settings,
   embed_images,
   make_embedding,
 )
@@ -65,15 +72,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Asks whether somebody's samples are copies."""
   _check_numbers(config)
-  sets = {
-    name: load_samples(name, config[name], config[f'{name}_labels'])
-    for name in _SETS
-  }
-  values = {name: part.values for name, part in sets.items()}
-  # All checks come before anything is written or computed for long.
-  check_shapes(**values)
-  sample_sets('euclidean' if config.embedding else config.metric, **values)
-  check_scales(**values)
+  sets, values = _load_sets(config)
   given = [part.labels for part in sets.values() if part.labels is not None]
   common = common_labels(*sets.values())
   labels = None if common is None else (common[0], common[1], common[2])
@@ -83,7 +82,7 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
       'Not all of train, test and generated have labels: classes are left out.'
     )
     logging.warning('%s', warnings[0])
-  embeddings: list[Embedding | None] = [
+  others = [
     make_embedding(config, name, values, labels)
     for name in (config.embedding, config.second_embedding)
     if name
@@ -93,17 +92,12 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   # their content: an audit may be repeated on other files.
   free = {*run_folder.flatten(config.to_dict(), 'config'), 'the data itself'}
   run_folder.claim(workdir, config.to_dict(), data, free=free)
-  if not config.embedding:
-    embeddings.insert(0, None)
-  views = [
-    _view(config, embedding, values, workdir) for embedding in embeddings
-  ]
-  found = [
-    _analyze(config, embedding, view, labels)
-    for embedding, view in zip(embeddings, views, strict=True)
-  ]
-  analysis = found[0]._replace(warnings=(*found[0].warnings, *warnings))
-  first, second = embeddings[0], embeddings[-1]
+  first = others.pop(0) if config.embedding else None
+  analysis = _analyze(config, first, values, labels, workdir)
+  second = None
+  for embedding in others:
+    second, warning = _second_view(config, embedding, values, labels, workdir)
+    warnings += [warning] if warning else []
   verdict = sample_report.write_samples(
     workdir,
     sample_report.Audit(
@@ -115,12 +109,8 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
       embedding='' if first is None else first.name,
       is_canonical=first is not None and first.is_canonical,
     ),
-    analysis,
-    None
-    if second is None or len(found) < 2
-    else sample_report.SecondView(
-      second.name, found[1], judge_samples(found[1], config.num_permutations)
-    ),
+    analysis._replace(warnings=(*analysis.warnings, *warnings)),
+    second,
   )
   logging.info('%s', verdict.headline)
 
@@ -140,6 +130,7 @@ def _check_numbers(config: ConfigDict) -> None:
       f'config.second_embedding={config.second_embedding!r} is '
       'config.embedding too: expected another one.'
     )
+  check_settings(config)
   for name in _SETS:
     if not config[name]:
       raise ValueError(
@@ -148,24 +139,47 @@ def _check_numbers(config: ConfigDict) -> None:
       )
 
 
-def _view(
+def _load_sets(
   config: ConfigDict,
-  embedding: Embedding | None,
-  values: dict[str, np.ndarray],
-  workdir: pathlib.Path,
-) -> dict[str, np.ndarray]:
-  """The sets in an embedding, checked; None leaves the numbers as they are."""
-  if embedding is None:
-    return values
-  view = {
-    name: embed_images(config, embedding, part, workdir)
-    for name, part in values.items()
+) -> tuple[dict[str, SampleSet], dict[str, np.ndarray]]:
+  """The sets, and their values on one layout.
+
+  All checks come before anything is written or computed for long.
+  """
+  sets = {
+    name: load_samples(name, config[name], config[f'{name}_labels'])
+    for name in _SETS
   }
+  values = match_channels(**{name: part.values for name, part in sets.items()})
+  check_shapes(**values)
+  if not config.embedding:
+    # Images for an embedding stay as they are: in float64 they fill memory.
+    sample_sets(config.metric, **values)
+  check_scales(**values)
+  check_counts(config.k, **values)
+  return sets, values
+
+
+def _second_view(
+  config: ConfigDict, embedding: Embedding, values, labels, workdir
+) -> tuple[sample_report.SecondView | None, str]:
+  """(what is found in another embedding, ''), or (None, why it cannot be told).
+
+  The first took minutes, and its report must not be lost.
+  """
   try:
-    sample_sets(config.metric, **view)
+    found = _analyze(config, embedding, values, labels, workdir)
   except ValueError as error:
-    raise ValueError(f'In the embedding {embedding.name}: {error}') from error
-  return view
+    warning = f'The second embedding was left out. {error}'
+    logging.warning('%s', warning)
+    return None, warning
+  verdict = judge_samples(found, config.num_permutations)
+  return (
+    sample_report.SecondView(
+      embedding.name, found, verdict, embedding.is_canonical
+    ),
+    '',
+  )
 
 
 def _analyze(
@@ -173,23 +187,34 @@ def _analyze(
   embedding: Embedding | None,
   values: dict[str, np.ndarray],
   labels,
+  workdir: pathlib.Path,
 ) -> SampleAnalysis:
-  """Everything of one view."""
+  """Everything of one view; None leaves the numbers as they are."""
   logits = None
-  if embedding is not None and embedding.has_logits:
-    of = lambda name: embedding.logits(values[name]).astype(np.float64)
-    logits = of('test'), of('generated')
-  return analyze_samples(
-    *values.values(),
-    labels=labels,
-    logits=logits,
-    metric=config.metric,
-    num_cells=config.num_cells,
-    num_components=config.num_components,
-    k=config.k,
-    num_permutations=config.num_permutations,
-    seed=config.seed,
-  )
+  if embedding is not None:
+    values = {
+      name: embed_images(config, embedding, part, workdir)
+      for name, part in values.items()
+    }
+    if embedding.has_logits:
+      of = lambda name: embedding.logits(values[name]).astype(np.float64)
+      logits = of('test'), of('generated')
+  try:
+    return analyze_samples(
+      *values.values(),
+      labels=labels,
+      logits=logits,
+      metric=config.metric,
+      num_cells=config.num_cells,
+      num_components=config.num_components,
+      k=config.k,
+      num_permutations=config.num_permutations,
+      seed=config.seed,
+    )
+  except ValueError as error:
+    if embedding is None:
+      raise
+    raise ValueError(f'In the embedding {embedding.name}: {error}') from error
 
 
 def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float32, Int, Shaped
 from ml_collections import ConfigDict
 
 from memjax import validate
@@ -16,12 +16,39 @@ from memjax.embeddings.inception import inception
 from memjax.embeddings.pixels import pixels
 from memjax.embeddings.resize import RESIZES, SCALINGS
 
-__all__ = ['EMBEDDINGS', 'embed_images', 'make_embedding']
+__all__ = ['EMBEDDINGS', 'check_settings', 'embed_images', 'make_embedding']
 
 EMBEDDINGS = ('pixels', 'efficientnet', 'inception', 'encoder')
+# Which of them look at a setting.
+_USED_BY = {
+  'value_range': EMBEDDINGS,
+  'grey': ('efficientnet', 'inception'),
+  'resize': ('efficientnet', 'inception'),
+  'scaling': ('inception',),
+  'inception_weights': ('inception',),
+}
 
 Values = Shaped[np.ndarray, '...']
 Labels = tuple[Int[np.ndarray, ' _'], ...] | None
+
+
+def check_settings(config: ConfigDict) -> None:
+  """Refuses what is set and would change nothing, before any file is read.
+
+  Raises:
+    ValueError: naming the setting and the embeddings that use it.
+  """
+  names = {config.embedding, config.second_embedding}
+  for setting, users in _USED_BY.items():
+    value = config[setting]
+    is_set = value != 'refuse' if setting == 'grey' else bool(value)
+    if is_set and names.isdisjoint(users):
+      raise ValueError(
+        f'config.{setting}={value!r} is set, and neither config.embedding='
+        f'{config.embedding!r} nor config.second_embedding='
+        f'{config.second_embedding!r} uses it: expected one of '
+        f'{", ".join(users)}, or no {setting}.'
+      )
 
 
 def make_embedding(
@@ -73,10 +100,12 @@ def make_embedding(
   # On all three sets alike: features that know one set better than another
   # would tell them apart, and no exchange of labels would be a null. In random
   # order, so that places tell nothing.
-  every = [to_pixels(images, _range(config)) for images in values.values()]
-  order = np.random.default_rng(config.seed).permutation(sum(map(len, every)))
+  every = np.concatenate(
+    [to_pixels(images, _range(config)) for images in values.values()]
+  )
+  order = np.random.default_rng(config.seed).permutation(len(every))
   return train_encoder(
-    np.concatenate(every)[order],
+    every[order],
     _classes(labels, order),
     seed=config.seed,
     value_range=(0, 255),
@@ -98,14 +127,11 @@ def embed_images(
   embedding: Embedding,
   images: Values,
   workdir: pathlib.Path,
-) -> Float[np.ndarray, 'n d']:
-  """Features of one set, float64; kept in the workdir where that saves time."""
+) -> Float32[np.ndarray, 'n d']:
+  """Features of one set; kept in the workdir where that saves time."""
   # Pixels are faster computed than read.
   cache = None if not embedding.digest else workdir / 'features'
-  features = embed(
-    images, embedding, value_range=_range(config), cache_dir=cache
-  )
-  return features.astype(np.float64)
+  return embed(images, embedding, value_range=_range(config), cache_dir=cache)
 
 
 def _range(config: ConfigDict) -> tuple[float, float] | None:

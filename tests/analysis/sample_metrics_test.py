@@ -84,11 +84,47 @@ def test_what_cannot_be_computed_is_left_out():
   assert found.inception is None
   names = [row[0] for row in metrics_rows(found, 99)]
   assert not any('informed' in name for name in names)
+  said = metrics_section(found, (SIZE,) * 3, FEATURES, 99).body
+  assert 'informed distance is left out: a point is the zero vector' in said
   wide = np.random.default_rng(0).normal(size=(3, 8, 2100))
   found = measure_samples(*wide, **OPTIONS)
   assert np.isnan(found.frechet)
   section = metrics_section(found, (8, 8, 8), 2100, 99)
   assert 'not available' in str(section.table.rows)
+  assert 'No Fréchet distance is computed of more than 2,048' in section.body
+  assert 'here are 2,100' in section.body
+
+
+def test_every_number_stands_beside_a_reference_and_its_error(copier):
+  rows = metrics_rows(copier, 99, embedding='x')
+  assert all(all(row) for row in rows), rows
+  names = [row[0] for row in rows]
+  assert 'attack: TPR at 0.1 % FPR' in names
+  said = metrics_section(copier, (SIZE,) * 3, FEATURES, 99).body
+  # How large the bias is.
+  reference = memjax.frechet_distance(TRAIN, TEST)
+  assert f'get {reference:.3g}. Compare' in said
+
+
+def test_what_data_get_of_the_informed_distance(copier):
+  null = {'num_permutations': 19, 'seed': 3}
+  of = memjax.memorization_informed_frechet
+  informed = of(TRAIN, COPIES, test=TEST, **null)
+  np.testing.assert_allclose(copier.informed_frechet.value, informed.value)
+  np.testing.assert_allclose(
+    copier.informed_reference, of(TRAIN, TEST, **null).value
+  )
+  # Of as many: a larger set of samples has no smaller bias.
+  few = measure_samples(TRAIN, TEST[:40], HONEST, **OPTIONS)
+  assert few.informed_frechet.frechet == few.frechet
+  # And of fewer features, where data are below the threshold.
+  columns = slice(0, 3)
+  found = measure_samples(
+    TRAIN[:, columns], TEST[:, columns], HONEST[:, columns], **OPTIONS
+  )
+  reference = of(TRAIN[:, columns], TEST[:, columns], **null)
+  assert reference.is_penalized
+  np.testing.assert_allclose(found.informed_reference, reference.value)
 
 
 def test_frechet_distances_are_of_equally_many():
@@ -109,6 +145,11 @@ def test_names_are_earned(copier):
   assert 'Fréchet distance (EfficientNet-Lite0)' in text(
     embedding='EfficientNet-Lite0'
   )
+  # Another resize is part of the name of each.
+  other = 'Inception-v3 2015-12-05, clean to 299, (x-128)/128'
+  names = [row[0] for row in metrics_rows(copier, 99, embedding=other)]
+  assert sum(f'({other})' in name for name in names) == 4
+  assert f'score of the classes ({other})' in names
   canonical = text(embedding='Inception-v3', is_canonical=True)
   for name in ('FID', 'KID', 'MiFID', 'Inception score'):
     assert name in canonical
@@ -159,9 +200,8 @@ def test_two_embeddings_are_compared_sample_by_sample(views):
   assert itself.num_first == itself.num_second == 0
   np.testing.assert_allclose(itself.rank_correlation, 1)
   second = SecondView('one feature', two, other)
-  section = comparison_section('all', one, verdict, second, 99)
+  section = comparison_section('all', one, verdict, second)
   assert section.table.rows[0][0] == 'verdict'
-  assert any('FLD' in row[0] for row in section.table.rows)
   record = json.loads(json.dumps(comparison_record(one, second)))
   assert record['embedding'] == 'one feature'
 

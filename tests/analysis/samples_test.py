@@ -305,6 +305,13 @@ def test_more_features_than_components_or_points():
   assert np.isfinite(analysis.frechet.value)
 
 
+def test_the_fewest_points_that_are_taken():
+  train, test, generated = np.random.default_rng(1).normal(size=(3, 4, 4))
+  analysis = small(train=train, test=test[:2], generated=generated[:2], k=1)
+  assert analysis.sizes == (4, 2, 2)
+  assert np.isfinite(analysis.metrics.likelihood.value)
+
+
 def test_discrete_points_and_cosine():
   rng = np.random.default_rng(1)
   sets = rng.integers(1, 3, (3, 60, 3))
@@ -329,6 +336,10 @@ def test_the_same_seed_gives_the_same_numbers():
   [
     ({'k': 60}, 'train has 60 points: expected more than k=60'),
     ({'test': np.ones((5, 4))}, 'test has 5 points: expected more than k=5'),
+    (
+      {'train': np.eye(4)[:3], 'k': 1, 'measure': False},
+      'train has 3 points: expected 4 or more',
+    ),
     ({'train': np.ones((9, 4))}, 'train holds one point again and again'),
     ({'num_components': 0}, 'num_components=0'),
     ({'num_permutations': 0}, 'num_permutations=0'),

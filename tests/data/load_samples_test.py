@@ -1,3 +1,4 @@
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -10,6 +11,7 @@ from memjax.data.samples import (
   check_shapes,
   common_labels,
   load_samples,
+  match_channels,
 )
 
 POINTS = np.arange(12.0).reshape(4, 3)
@@ -313,6 +315,20 @@ def test_class_folders_are_matched_by_their_names(tmp_path):
   assert common_labels(train, generated._replace(labels=None)) is None
 
 
+def test_classes_of_a_split_are_its_folders(tmp_path):
+  """Not the names of the splits."""
+  for split in ('train', 'test'):
+    write_images(tmp_path / split, ['cat/a.png', 'cat/b.png', 'dog/c.png'])
+  train = load_samples('train', str(tmp_path))
+  test = load_samples('test', str(tmp_path / 'test'))
+  assert train.class_names == test.class_names == ('cat', 'dog')
+  labels = common_labels(train, test)
+  assert [part.tolist() for part in labels] == [[0, 0, 1]] * 2
+  for split in ('train', 'test'):
+    write_images(tmp_path / 'flat' / split, ['a.png', 'b.png'])
+  assert load_samples('train', str(tmp_path / 'flat')).labels is None
+
+
 def test_layouts_and_ranges_that_differ_are_named():
   last, first = np.zeros((3, 8, 8, 3)), np.zeros((3, 3, 8, 8))
   with pytest.raises(ValueError, match=r'generated .*\(3, 8, 8\).*train'):
@@ -321,5 +337,41 @@ def test_layouts_and_ranges_that_differ_are_named():
   unit = np.random.default_rng(0).uniform(size=(4, 8, 8))
   with pytest.raises(ValueError, match='train has no negative value and gen'):
     check_scales(train=unit, generated=2 * unit - 1)
+  # Bright images: hardly a pixel is negative.
+  bright = np.ones((4, 8, 8))
+  bright[0, 0] = -1
+  with pytest.raises(ValueError, match='test has no negative .* down to -1:'):
+    check_scales(train=bright, test=unit)
+  # A little noise.
+  check_scales(train=unit, generated=unit.clip(0, 0.9) - 0.1)
   with pytest.raises(ValueError, match='generated holds 1e.31'):
     check_scales(train=unit, generated=1e31 * unit.round())
+
+
+def test_spreads_are_compared_in_little_memory():
+  """No float64 copy of the whole set: bytes take an eighth."""
+  rng = np.random.default_rng(0)
+  train = rng.integers(0, 256, (300, 128, 128), np.uint8)
+  other = (train[:7] / 255).astype(np.float32)
+  tracemalloc.start()
+  try:
+    with pytest.raises(ValueError, match='generated has values 0 … 1'):
+      check_scales(train=train, test=train, generated=other)
+    assert tracemalloc.get_traced_memory()[1] < 1.5 * train.nbytes
+  finally:
+    tracemalloc.stop()
+
+
+def test_grey_images_that_were_written_as_rgb_are_grey():
+  rng = np.random.default_rng(0)
+  grey = rng.integers(0, 256, (3, 8, 8, 1), np.uint8)
+  coded = np.repeat(grey, 3, axis=3)
+  matched = match_channels(train=grey[..., 0], generated=coded)
+  np.testing.assert_array_equal(matched['generated'], grey)
+  check_shapes(**matched)
+  assert match_channels(train=coded, test=coded)['test'].shape[3] == 3
+  coded[2, 5, 5, 1] ^= 1
+  matched = match_channels(train=coded, generated=grey)
+  assert matched['train'].shape[3] == 3
+  with pytest.raises(ValueError, match='one set is grey, the other of 3'):
+    check_shapes(**matched)

@@ -5,6 +5,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from memjax import make_folds
 from memjax.embeddings.base import Embedding
+from memjax.embeddings.pixels import pixels
 from memjax.studies import audit, audit_embeddings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -216,6 +218,10 @@ def test_two_embeddings_stand_side_by_side(tmp_path):
   assert 'trained on 360 images' in second['embedding']
   assert second['kind'] in ('copies', 'leans')
   assert second['stand_out_in_both'] >= 20
+  assert second['metrics']['embedding'] == second['embedding']
+  name, _, field = second['copying']['array'].partition(':')
+  ratio = np.load(tmp_path / 'run' / name)[field]
+  assert np.isinf(ratio[:24]).mean() > 0.9
   page = (tmp_path / 'run/report.html').read_text()
   assert 'Two embeddings side by side' in page
   assert 'Samples that stand out in both are the surest copies' in page
@@ -238,14 +244,129 @@ def test_the_canonical_network_earns_the_names(tmp_path, monkeypatch):
   monkeypatch.setattr(
     audit_embeddings, 'inception', lambda path, grey: stand_in
   )
-  audit.run(settings(tmp_path, **SETS, embedding='inception'), tmp_path / 'run')
-  metrics = numbers(tmp_path)['metrics']
+  arrays = tmp_path / 'run/arrays/second_samples.npz'
+  for names in (
+    {'second_embedding': 'inception'},
+    {'embedding': 'inception'},
+  ):
+    audit.run(settings(tmp_path, **SETS, **names), tmp_path / 'run')
+    is_second = 'second_embedding' in names
+    check_canonical(tmp_path, is_second)
+    assert arrays.exists() == is_second
+
+
+def check_canonical(folder, is_second):
+  found = numbers(folder)
+  metrics = (found['second_embedding'] if is_second else found)['metrics']
   assert metrics['frechet_distance_to_train']['is_fid']
   assert metrics['kernel_distance']['is_kid']
   assert 1 <= metrics['inception_score']['value'] <= 10
-  page = (tmp_path / 'run/report.html').read_text()
+  page = (folder / 'run/report.html').read_text()
   for name in ('FID to training', 'KID to test', 'MiFID', 'Inception score'):
     assert name in page
+
+
+def test_a_second_embedding_without_directions_is_left_out(tmp_path):
+  """A black sample is a zero vector of pixels: the first view is reported."""
+  save_images(tmp_path, scale=(-1, 1))
+  generated = np.load(tmp_path / 'generated.npy')
+  generated[50] = -1
+  np.save(tmp_path / 'generated.npy', generated)
+  config = settings(
+    tmp_path, **SETS, second_embedding='pixels', metric='cosine'
+  )
+  config.value_range = (-1.0, 1.0)
+  audit.run(config, tmp_path / 'run')
+  found = numbers(tmp_path)
+  assert 'second_embedding' not in found
+  (warning,) = found['warnings']
+  assert warning.startswith('The second embedding was left out. In the embed')
+  assert 'generated[50] is a zero vector (1 of 120 are)' in warning
+  assert warning in read(tmp_path)['verdict']['caveats']
+
+
+def test_sets_are_checked_before_they_are_embedded(tmp_path, monkeypatch):
+  save_images(tmp_path)
+  train = np.load(tmp_path / 'train.npy')
+  np.save(tmp_path / 'few.npy', train[:3])
+  np.save(tmp_path / 'same.npy', np.repeat(train[:1], 9, axis=0))
+  monkeypatch.setattr(audit, 'make_embedding', refuse)
+  changes = {**SETS, 'embedding': 'encoder'}
+  said = mistake(tmp_path, **{**changes, 'generated': 'few.npy'})
+  assert 'generated has 3 points: expected more than k=5' in said
+  said = mistake(tmp_path, **{**changes, 'train': 'few.npy', 'k': 1})
+  assert 'train has 3 points: expected 4 or more' in said
+  said = mistake(tmp_path, **{**changes, 'train': 'same.npy'})
+  assert 'train holds one point again and again' in said
+
+
+def refuse(*_, **__):
+  raise AssertionError('this is too late, or takes too much memory')
+
+
+def test_images_to_embed_do_not_become_float64(tmp_path, monkeypatch):
+  save_images(tmp_path, scale=(0.0, 1.0))
+  monkeypatch.setattr(audit, 'sample_sets', refuse)
+  config = settings(tmp_path, **SETS, embedding='pixels')
+  config.value_range = (0.0, 1.0)
+  audit.run(config, tmp_path / 'run')
+
+
+def test_the_encoder_gets_images_in_little_memory(monkeypatch):
+  from memjax.embeddings import encoder
+
+  got = []
+  monkeypatch.setattr(
+    encoder,
+    'train_encoder',
+    lambda images, *_, **__: [got.append(images), pixels()][1],
+  )
+  rng = np.random.default_rng(0)
+  values = {
+    name: rng.uniform(size=(2000, 16, 16, 1)).astype('f4') for name in SETS
+  }
+  config = settings(pathlib.Path(), embedding='encoder')
+  config.value_range = (0.0, 1.0)
+  tracemalloc.start()
+  try:
+    audit_embeddings.make_embedding(config, 'encoder', values, None)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  (images,) = got
+  assert images.dtype == np.float32
+  assert peak < 2.5 * images.nbytes
+  np.testing.assert_allclose(
+    np.sort(images.ravel()),
+    np.sort(255 * np.concatenate(list(values.values())).ravel()),
+    rtol=1e-6,
+  )
+
+
+def test_grey_images_written_as_rgb_are_grey(tmp_path):
+  save_images(tmp_path, channels=1)
+  grey = np.load(tmp_path / 'generated.npy')
+  np.save(tmp_path / 'generated.npy', np.repeat(grey, 3, axis=3))
+  audit.run(settings(tmp_path, **SETS, embedding='pixels'), tmp_path / 'run')
+  assert numbers(tmp_path)['copying']['num_found'] >= 20
+
+
+@pytest.mark.parametrize(
+  ('changes', 'users'),
+  [
+    ({'embedding': 'efficientnet', 'scaling': 'banana'}, 'inception'),
+    ({'embedding': 'pixels', 'resize': 'tf1'}, 'efficientnet, inception'),
+    ({'embedding': 'encoder', 'resize': 'tf1'}, 'efficientnet, inception'),
+    ({'second_embedding': 'pixels', 'grey': 'repeat'}, 'efficientnet, incep'),
+    ({'value_range': (0.0, 1.0)}, 'pixels, efficientnet, inception, encoder'),
+    ({'embedding': 'efficientnet', 'inception_weights': 'x'}, 'inception'),
+  ],
+)
+def test_settings_that_nothing_uses_are_refused(changes, users, tmp_path):
+  name = next(key for key in changes if 'embedding' not in key)
+  said = mistake(tmp_path, **SETS, **changes)
+  assert said.startswith(f'config.{name}={changes[name]!r} is set, and neither')
+  assert f'expected one of {users}' in said
 
 
 @pytest.mark.parametrize(
