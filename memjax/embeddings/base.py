@@ -38,7 +38,8 @@ class Embedding:
     channels: numbers of channels that it takes; empty: any.
     image_size: (h, w) that it was trained on and needs; None accepts any.
     is_canonical: whether this is the Inception network of FID with verified
-      weights: a Fréchet distance of its features may be called FID.
+      weights and the original preprocessing: only then a Fréchet distance of
+      its features may be called FID.
     classifier: (kernel [d, classes], bias [classes]) of the network's last
       layer, or None.
   """
@@ -70,8 +71,32 @@ class Embedding:
     )
 
   def __call__(self, images: Images) -> Float32[np.ndarray, 'n d']:
-    """Features of one batch: uint8, or float32 in 0 … 255."""
+    """Features of one batch: uint8, or float32 in 0 … 255.
+
+    Values are not looked at: `memjax.embed` asks for their range.
+
+    Raises:
+      ValueError: images of another size or number of channels.
+    """
+    self.check_shape(images.shape[1:])
     return np.asarray(self.compiled(self.params, images))
+
+  def check_shape(self, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless images [h, w, c] of this shape are accepted."""
+    if self.channels and shape[-1] not in self.channels:
+      hint = ' Drop transparency; move channels from first to last.'
+      if shape[-1] == 1:
+        hint = " Pass grey='repeat' to repeat the channel."
+      expected = ' or '.join(map(str, self.channels))
+      raise ValueError(
+        f'images of shape {shape} have {shape[-1]} channels, the last axis, '
+        f'and {self.name} needs {expected}.{hint}'
+      )
+    if self.image_size not in (None, shape[:2]):
+      raise ValueError(
+        f'images are {shape[:2]} pixels, and {self.name} was trained on '
+        f'{self.image_size}: expected the same.'
+      )
 
   @property
   def has_logits(self) -> bool:
@@ -85,7 +110,8 @@ class Embedding:
 
       logits = features · kernel + bias
 
-    For the FID Inception the bias is 0: the Inception score's definition.
+    `inception` drops the bias of its network unless told otherwise: so the
+    Inception score is defined, and torch-fidelity's `logits_unbiased`.
 
     Raises:
       ValueError: if the network has no classifier.

@@ -122,33 +122,14 @@ def _checked(
     batch = to_pixels(batch, value_range, is_first=first is None)
     if first is None:
       first = batch.shape[1:]
-      _check_shape(first, embedding)
+      if isinstance(embedding, Embedding):
+        embedding.check_shape(first)
     if batch.shape[1:] != first:
       raise ValueError(
         f'images has one batch of images {first} and one of {batch.shape[1:]}: '
         'expected one size.'
       )
     yield batch
-
-
-def _check_shape(shape: tuple[int, ...], embedding: Callable) -> None:
-  if not isinstance(embedding, Embedding):
-    return
-  name, channels = embedding.name, embedding.channels
-  if channels and shape[2] not in channels:
-    hint = ' Drop transparency; move channels from first to last.'
-    if shape[2] == 1:
-      hint = " Pass grey='repeat' to repeat the channel."
-    expected = ' or '.join(map(str, channels))
-    raise ValueError(
-      f'images of shape {shape} have {shape[2]} channels, the last axis, and '
-      f'{name} needs {expected}.{hint}'
-    )
-  if embedding.image_size not in (None, shape[:2]):
-    raise ValueError(
-      f'images are {shape[:2]} pixels, and {name} was trained on '
-      f'{embedding.image_size}: expected the same.'
-    )
 
 
 def _chunks(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ def to_pixels(
     images: [n, h, w, c], or grey [n, h, w].
     value_range: (black, white); see `embed`.
     is_first: of a stream of batches. Only the first is suspected of another
-      range because it is dark: a later one may hold one black image.
+      range because it is dark or bright: a later one may hold one such image.
 
   Raises:
     ValueError: floats without a range, or values outside it.
@@ -41,9 +41,10 @@ def to_pixels(
   if images.dtype == np.uint8 and (value_range or (0, 255)) == (0, 255):
     return images
   low, high = value_range or (0, 255)
-  return ((images.astype(np.float64) - low) * (255 / (high - low))).astype(
-    np.float32
-  )
+  # In float32 throughout, and in place: images may be half a gigabyte.
+  shifted = np.subtract(images, low, dtype=np.float32)
+  shifted *= np.float32(255 / (high - low))
+  return shifted
 
 
 def check_pixels(
@@ -91,4 +92,10 @@ def check_pixels(
   if images.dtype != np.uint8 and is_dark:
     raise ValueError(
       f'{found}: value_range=(0, 255) would make them all black.'
+    )
+  if is_first and black < 0 <= low:
+    raise ValueError(
+      f'{found}: value_range={value_range!r} would make them all grey or '
+      f'brighter. If 0 is black, pass value_range=(0, {white}); if they are '
+      'that bright, pass them as uint8.'
     )

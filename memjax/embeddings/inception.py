@@ -35,6 +35,8 @@ _SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
 
 _INPUT = 299  # pixels a side
 _NUM_CLASSES = 1008
+# (resize, scaling, grey, logits_bias) of FID and the Inception score.
+_CANONICAL = ('tf1', '(x-128)/128', 'refuse', False)
 
 Params = dict[str, Conv]
 
@@ -45,6 +47,7 @@ def inception(
   resize: str = 'tf1',
   scaling: str = '(x-128)/128',
   grey: str = 'refuse',
+  logits_bias: bool = False,
   any_weights: bool = False,
   download: bool = True,
 ) -> Embedding:
@@ -56,19 +59,28 @@ def inception(
     pytorch-fid                resize='bilinear', scaling='x/127.5-1'
     clean-fid                  resize='clean',    scaling='(x-128)/128'
 
+  Only the first row is canonical: its Fréchet distance is called FID, those of
+  the others, and of grey images repeated, after the embedding.
+
+  `logits` are without the bias of the last layer, as the Inception score wants
+  them (torch-fidelity's `logits_unbiased`); logits_bias=True adds it.
+
   Args:
     path: the weights as .pth; None looks in `$TORCH_HOME`/hub/checkpoints,
-      ~/.cache/torch/hub/checkpoints and memjax's own cache, where they are
-      downloaded to if there are none.
+      `$XDG_CACHE_HOME`/torch/hub/checkpoints, the same in ~/.cache, and
+      memjax's own cache, where they are downloaded to if there are none.
     resize: to 299 × 299 pixels; see `memjax.embeddings.resize`.
     scaling: of pixels x in 0 … 255.
     grey: 'refuse' | 'repeat' grey images in three channels.
+    logits_bias: whether `logits` are the network's own. Such an embedding is
+      not canonical: its Inception score is another.
     any_weights: accept a file at `path` that is not the published one. Its
       features are no FID features, and the name says so.
     download: whether to fetch missing weights (96 MB).
 
   Returns:
-    An `Embedding`, canonical if the weights' checksum is right.
+    An `Embedding`, canonical if the weights' checksum is right and the rest is
+    as by default.
 
   Raises:
     FileNotFoundError: no weights; it says where they were looked for.
@@ -83,24 +95,24 @@ def inception(
   validate.one_of('grey', grey, GREY)
   file = _locate(path, any_weights, download)
   digest = weights.digest_of(file)
-  is_canonical = digest == _SHA256
-  shapes = inception_shapes()
-  arrays = weights.take(weights.read_pth(file), shapes)
-  which = '2015-12-05' if is_canonical else f'weights {digest[:8]}'
-  repeated = ', grey repeated' if grey == 'repeat' else ''
+  is_published = digest == _SHA256
+  arrays = weights.take(weights.read_pth(file), inception_shapes())
+  which = '2015-12-05' if is_published else f'weights {digest[:8]}'
+  notes = ', grey repeated' if grey == 'repeat' else ''
+  notes += ', biased logits' if logits_bias else ''
   return Embedding(
-    name=f'Inception-v3 {which}, {resize} to {_INPUT}, {scaling}{repeated}',
+    name=f'Inception-v3 {which}, {resize} to {_INPUT}, {scaling}{notes}',
     params=_params(arrays),
     forward=functools.partial(
       _forward, resize_method=resize, scaling=scaling, repeat=grey == 'repeat'
     ),
     digest=digest,
     channels=(1, 3) if grey == 'repeat' else (3,),
-    is_canonical=is_canonical,
-    # The Inception score's logits have no bias.
+    is_canonical=is_published
+    and (resize, scaling, grey, logits_bias) == _CANONICAL,
     classifier=(
       arrays['fc.weight'].T,
-      np.zeros(_NUM_CLASSES, np.float32),
+      logits_bias * arrays['fc.bias'],
     ),
   )
 
@@ -116,12 +128,10 @@ def _locate(path: str | Path | None, any_weights: bool, download: bool) -> Path:
     return file
   names = [url.rpartition('/')[2] for url in _URLS]
   cache = Path(os.environ.get('MEMJAX_DATA') or '~/.cache/memjax').expanduser()
-  torch = Path(os.environ.get('TORCH_HOME') or '~/.cache/torch').expanduser()
-  folders = [
-    torch / 'hub/checkpoints',
-    Path('~/.cache/torch/hub/checkpoints').expanduser(),
-    cache / 'weights',
-  ]
+  caches = [os.environ.get('XDG_CACHE_HOME'), '~/.cache']
+  torch = [os.environ.get('TORCH_HOME'), *(c and f'{c}/torch' for c in caches)]
+  folders = [Path(f).expanduser() / 'hub/checkpoints' for f in torch if f]
+  folders.append(cache / 'weights')
   places = [
     folder / name for folder in dict.fromkeys(folders) for name in names
   ]

@@ -1,4 +1,6 @@
+import dataclasses
 import logging
+import tracemalloc
 import types
 
 import jax
@@ -149,6 +151,8 @@ def test_a_value_range_is_never_guessed():
     (IMAGES.astype(np.float32), (0, 1), 'outside'),
     (IMAGES.astype(np.float32), (-1, 1), 'outside'),
     (unit, (0, 255), 'all black'),
+    (unit, (-1, 1), r'grey or brighter.* pass value_range=\(0, 1\)'),
+    ((IMAGES > 100).astype(np.uint8), (-1, 1), 'grey or brighter'),
     (unit, (1, 0), 'the smaller first'),
     (unit, (0, 1, 2), 'the smaller first'),
     (np.where(unit > 0.5, np.nan, unit), (0, 1), 'finite'),
@@ -160,8 +164,36 @@ def test_a_value_range_is_never_guessed():
   for images, value_range, message in cases:
     with pytest.raises(ValueError, match=message):
       embed(images, pixels(), value_range=value_range)
+  # Later batches may be bright.
+  batches = [2 * unit - 1, unit]
+  assert embed(batches, pixels(), value_range=(-1, 1)).min() == 0
   # A black image is a black image.
   assert not to_pixels(np.zeros((1, 2, 2, 1), np.uint8)).any()
+
+
+@pytest.mark.parametrize('dtype', [bool, np.uint8, np.int64, np.float64])
+def test_pixels_are_float32_and_the_only_copy(dtype):
+  values = np.array([0, 1]) if dtype is bool else np.array([0, 1, 77, 200, 255])
+  images = values.astype(dtype)[None, None]
+  value_range = (-10, 300)
+  with pytest.raises(ValueError, match='grey or brighter'):
+    to_pixels(images, value_range)
+  found = to_pixels(images, value_range, is_first=False)
+  assert found.dtype == np.float32
+  expected = (values + 10.0) * (255 / 310)
+  np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+
+def test_the_conversion_takes_the_memory_of_its_result():
+  images = np.zeros((64, 64, 64, 1), np.float32)
+  images[0] = -1
+  tracemalloc.start()
+  try:
+    found = to_pixels(images, (-1, 1))
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 1.5 * found.nbytes
 
 
 def test_grey_images_and_a_colour_network():
@@ -173,6 +205,13 @@ def test_grey_images_and_a_colour_network():
     embed(np.zeros((2, 4, 5, 4), np.uint8), linear())
   with pytest.raises(ValueError, match='channels from first to last'):
     embed(IMAGES.transpose(0, 3, 1, 2), linear())
+  # One batch gets the same sentence.
+  with pytest.raises(ValueError, match=r"1 channels.*needs 3.*grey='repeat'"):
+    linear()(IMAGES[..., :1])
+  sized = dataclasses.replace(linear(), image_size=(8, 8))
+  for call in (sized, lambda images: embed(images, sized)):
+    with pytest.raises(ValueError, match=r'\(4, 5\) pixels.*\(8, 8\)'):
+      call(IMAGES)
 
 
 def test_mixed_sizes_and_nothing():

@@ -54,7 +54,7 @@ def network(path):
   return inception(path, any_weights=True)
 
 
-def test_features_and_logits_are_those_of_torch_fidelity(network):
+def test_features_and_logits_are_those_of_torch_fidelity(path, network):
   features = embed(images(0, 32), network, batch_size=2)
   expected = GOLDEN['inception/features']
   assert features.shape == expected.shape == (2, 2048)
@@ -63,6 +63,13 @@ def test_features_and_logits_are_those_of_torch_fidelity(network):
   logits = network.logits(features)
   error = np.abs(logits - GOLDEN['inception/logits']).max()
   assert error / np.abs(logits).max() < 3e-6
+  arrays = random_weights(inception_shapes(), seed=7)
+  own = inception(path, any_weights=True, logits_bias=True)
+  expected_logits = GOLDEN['inception/logits'] + arrays['fc.bias']
+  error = np.abs(own.logits(features) - expected_logits).max()
+  assert error / np.abs(logits).max() < 3e-6
+  assert np.abs(arrays['fc.bias']).max() / np.abs(logits).max() > 1e-3
+  assert own.name == f'{network.name}, biased logits'
   # The two images differ by far more than the error.
   assert np.abs(features[0] - features[1]).max() > 0.05 * expected.max()
 
@@ -112,6 +119,25 @@ def test_the_published_bytes_are_canonical(path, monkeypatch, tmp_path):
     assert found.name == 'Inception-v3 2015-12-05, tf1 to 299, (x-128)/128'
     place.unlink()
 
+  # Where torch puts them without $TORCH_HOME.
+  monkeypatch.delenv('TORCH_HOME')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+  place = tmp_path / 'xdg/torch/hub/checkpoints' / place.name
+  place.parent.mkdir(parents=True)
+  place.symlink_to(path)
+  assert inception(download=False).is_canonical
+  for other in (
+    {'resize': 'clean'},
+    {'resize': 'bilinear', 'scaling': 'x/127.5-1'},
+    {'scaling': 'x/127.5-1'},
+    {'grey': 'repeat'},
+    {'logits_bias': True},
+  ):
+    found = inception(download=False, **other)
+    assert not found.is_canonical
+    assert found.name.startswith('Inception-v3 2015-12-05, ')
+  place.unlink()
+
   def fetch(urls, place, expected):
     assert tuple(urls) == module._URLS
     assert expected == f'sha256:{module._SHA256}'
@@ -128,6 +154,7 @@ def test_missing_weights_say_where_and_how(monkeypatch, tmp_path):
   monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
   monkeypatch.setenv('HOME', str(tmp_path))
   monkeypatch.delenv('MEMJAX_DATA', raising=False)
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
   place = tmp_path / 'torch/hub/checkpoints' / module._URLS[0].split('/')[-1]
   place.parent.mkdir(parents=True)
   place.write_bytes(b'<html>')

@@ -70,6 +70,48 @@ class Call:
     return self.call
 
 
+@both
+def test_reads_shared_tensors_attributes_and_python_2(tmp_path, kind):
+  arrays = {'a': ARRAYS['a']}
+  tensor = pth_writer.tensor('0', ARRAYS['a'])
+  a, b = pth_writer.text('a'), pth_writer.text('b')
+  ordered = pth_writer.name('collections', 'OrderedDict')
+  pairs = b'](](' + a + tensor + b'e](' + b + tensor + b'ee'
+  attributes = b'}' + pth_writer.text('_metadata') + ordered + b')Rsb'
+  for pickled in (
+    b'}(' + a + tensor + b'q\x07' + b + b'h\x07u.',  # one tensor, two names
+    b'}(' + a + tensor + b + tensor + b'u.',  # two tensors, one storage
+    ordered + b')R(' + a + tensor + b + tensor + b'u' + attributes + b'.',
+    ordered + pairs + b'\x85R.',
+  ):
+    found = weights.read_pth(
+      write(tmp_path, kind, b'\x80\x02' + pickled, arrays)
+    )
+    assert list(found) == ['a', 'b']
+    for array in found.values():
+      np.testing.assert_array_equal(array, ARRAYS['a'])
+
+
+@both
+def test_one_storage_under_many_names_is_refused(tmp_path, kind):
+  tensor = pth_writer.tensor('0', ARRAYS['a'])
+  names = (pth_writer.text(f'a{i}') + tensor for i in range(1000))
+  pickled = b'\x80\x02}(' + b''.join(names) + b'u.'
+  path = write(tmp_path, kind, pickled, {'a': ARRAYS['a']})
+  with pytest.raises(ValueError, match='more than 4 tensors'):
+    weights.read_pth(path)
+
+
+def test_a_zip_of_overlapping_parts_is_refused(tmp_path):
+  data = pth_writer.as_zip(pth_writer.state_pickle(ARRAYS), ARRAYS)
+  start = data.index(b'PK\x01\x02')  # the directory; sizes are at 20 and 24
+  sizes = 2 * len(data).to_bytes(4, 'little')
+  path = tmp_path / 'x.pth'
+  path.write_bytes(data[: start + 20] + sizes + data[start + 28 :])
+  with pytest.raises(ValueError, match='parts of the zip overlap'):
+    weights.read_pth(path)
+
+
 def stack_global(module, attribute):
   """Protocol 4's way to ask for a name, dots and all."""
   short = lambda text: b'\x8c' + bytes([len(text)]) + text.encode()
@@ -99,6 +141,10 @@ def hostile(marker):
     ),
     # A place in the unpickler's memo, all before which would be allocated.
     'memory': named(b'Nr' + b'\xff' * 4),
+    'hash by DUP': b'\x80\x02})' + b'2\x86' * 60 + b'Ns.',
+    'hash by memo': b'\x80\x02})' + b'q\x01h\x01\x86' * 60 + b'Ns.',
+    'endless shape': named(rebuild + b'(NK\x00)' + b'2\x86' * 60 + b')tR'),
+    'endless storage': named(b')' + b'2\x86' * 60 + b'Q'),
     'bytes': named(b'\x96' + b'\xff' * 4 + bytes(4)),
     'unknown extension': b'\x80\x02\x82\x01.',
   }
@@ -213,6 +259,7 @@ def test_take_checks_names_shapes_and_numbers():
     r"'a'.* shape \(2, 3\).*\(3, 2\)": (ARRAYS, shapes | {'a': (3, 2)}),
     r"'b'.* int64": (ARRAYS | {'b': np.array([1, 2])}, shapes),
     r"'b'.* not finite": (ARRAYS | {'b': np.array([1, np.nan])}, shapes),
+    r"'b'.* not finite in": (ARRAYS | {'b': np.array([1, 1e300])}, shapes),
   }
   for message, (arrays, expected) in bad.items():
     with pytest.raises(ValueError, match=message):

@@ -110,7 +110,7 @@ def test_honest_generators_score_zero_within_the_error(sizes, d):
   for seed in range(24):
     sets, _ = draw(max(sizes), d, seed)
     sets = [part[:size] for part, size in zip(sets, sizes, strict=True)]
-    found = feature_likelihood_divergence(*sets, num_baselines=4, seed=seed)
+    found = feature_likelihood_divergence(*sets, seed=seed)
     matched.append(found.matched / found.std_err)
     values.append(found.value)
     gaps.append((found.gap - found.null_gap) / found.gap_std_err)
@@ -136,6 +136,21 @@ def test_seed_order_and_units():
   order = np.random.default_rng(0).permutation(200)
   shuffled = feature_likelihood_divergence(TRAIN, TEST, HONEST[order], seed=1)
   np.testing.assert_allclose(shuffled.value, one.value, atol=0.05)
+
+
+def test_a_constant_that_is_no_binary_fraction_is_no_scale():
+  """0.1 has a standard deviation by rounding; samples may be in float32."""
+  constant = np.full((200, 1), 0.1)
+  assert 0 < np.full((200, 2), 0.1).std(axis=0, ddof=1)[0] < 1e-14
+  expected = feature_likelihood_divergence(TRAIN, TEST, HONEST, seed=1)
+  sets = [np.hstack([x, constant]) for x in (TRAIN, TEST, HONEST)]
+  sets[2] = sets[2].astype(np.float32)
+  found = feature_likelihood_divergence(*sets, seed=1)
+  assert abs(found.value) < abs(expected.value) + 5
+  # A small spread beside a large mean is a scale all the same.
+  units = [1e6 + 1e-3 * x for x in (TRAIN, TEST, HONEST)]
+  found = feature_likelihood_divergence(*units, seed=1)
+  np.testing.assert_allclose(found.value, expected.value, atol=0.05)
 
 
 def test_constant_features_and_one_draw():
