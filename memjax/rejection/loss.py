@@ -64,13 +64,13 @@ def rejecting_loss(
     distance: samples -> [b], to the nearest training item, such as
       `lambda x: nearest(index, embed(x)).distance`.
     threshold: τ; a traced number lets one program serve many thresholds.
-    policy: what happens to rejected samples:
-      'drop': they are left out; the batch shrinks (the published numbers);
-      'resample': their latents are drawn again until they are accepted, at
-        most `max_redraws` times, without gradient; then one pass with gradient,
-        masked anew (Algorithm 1, bounded). Where samples of a batch affect one
-        another, as by batch normalization, that last mask decides;
-      'none': no rejection; `distance` is not computed.
+    policy: what happens to rejected samples. With 'drop' they are left out; the
+      batch shrinks (the published numbers). With 'resample' their latents are
+      drawn again until they are accepted, at most `max_redraws` times, without
+      gradient; then comes one pass with gradient, masked anew (Algorithm 1,
+      bounded). Where samples of a batch affect one another, as by batch
+      normalization, that last mask decides. With 'none' nothing is rejected,
+      and `distance` is not computed.
     max_redraws: bound of 'resample'.
 
   Returns:
