@@ -7,7 +7,7 @@
 audits samples: are they copies, do they lie on the data, do they reach all of
 it? Each set is an .npy or .npz file of numbers [n, …] (pixels, embeddings, rows
 of a table) or a folder of images; `test` must be held out from training and of
-the same source. 10,000 points of each in 64 dimensions: 1:39 minutes on 2 CPU
+the same source. 10,000 points of each in 64 dimensions: 1:55 minutes on 2 CPU
 cores (measured); images take minutes.
 
   python -m memjax.main --config=configs/audit.py \
