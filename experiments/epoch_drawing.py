@@ -15,10 +15,11 @@ import numpy as np
 
 from memjax.analysis import drawing
 from memjax.scores.memorization import memorization_score
-from memjax.scores.memorization_null import null_scores
+from memjax.scores.memorization_null import fold_permutations, null_scores
 
 LEVELS = (0.95, 0.999)
 NAMES = ('mean', *(f'quantile_{level:g}' for level in LEVELS))
+_PERMUTATIONS = 99
 _DOTS = {'color': drawing.GREY, 'lw': 1.2, 'ls': (0, (1, 1.5))}
 
 
@@ -39,20 +40,30 @@ def follow(log_px: dict, held_out, repeat, groups, estimator: str) -> dict:
   """Score summaries [E, 3], their nulls [E, P, 3], and when they leave them.
 
   Of the items that have log p at all epochs. A summary has left its null at
-  p ≤ 0.05, one-sided, there and ever after.
+  p ≤ 0.05, one-sided, there and ever after; p is of permuted folds, the null
+  what chance alone gives.
   """
   epochs = np.array(sorted(log_px))
   known = np.all([np.isfinite(log_px[e]).all(axis=0) for e in epochs], axis=0)
   options: dict[str, Any] = {'repeat': repeat, 'estimator': estimator}
   draw = {'groups': None if groups is None else groups[known]}
-  draw |= {'num_permutations': 99, **options}
-  value, null = [], []
+  draw |= {'num_permutations': _PERMUTATIONS, **options}
+  value, null, p = [], [], []
   for epoch in epochs:
     given = log_px[epoch][:, known], held_out[:, known]
     value.append(summarize(memorization_score(*given, **options).score))
     null.append(summarize(null_scores(*given, **draw)))
-  value, null = np.stack(value), np.stack(null)
-  p = (1 + (null >= value[:, None]).sum(axis=1)) / (1 + null.shape[1])
+    exceed = [
+      summarize(
+        memorization_score(given[0], given[1][:, order], **options).score
+      )
+      >= value[-1] - 1e-9
+      for order in fold_permutations(
+        len(given[1].T), _PERMUTATIONS, groups=draw['groups']
+      )
+    ]
+    p.append((1 + np.sum(exceed, axis=0)) / (1 + _PERMUTATIONS))
+  value, null, p = np.stack(value), np.stack(null), np.stack(p)
   leaves = {
     name: first_lasting(epochs, p[:, k] <= 0.05) for k, name in enumerate(NAMES)
   }

@@ -16,8 +16,10 @@ from memjax.scores.fold_design import (
   Matrix,
   Vector,
   averages,
+  check_log_px,
   make_design,
 )
+from memjax.scores.memorization import memorization_score
 
 __all__ = [
   'MemorizationTest',
@@ -28,6 +30,8 @@ __all__ = [
 
 # How many null scores the pooled q-values rest on.
 _POOL = 2_000_000
+# In a repeat, for an item's effect to be told from the noise of its folds.
+_FEWEST_MODELS = 4
 # Of a permutation, until no item keeps its folds.
 _MOST_CHANGES = 20
 
@@ -150,7 +154,18 @@ def null_scores(
   seed: int = 0,
   groups: Vector | None = None,
 ) -> Float[np.ndarray, '_ _']:
-  """Draws scores from the null of `memorization_test`, to be shown beside it.
+  """Draws scores as chance alone gives them, to be shown beside the scores.
+
+  Folds change places as in `memorization_test`, but no item keeps half of the
+  models that held it out, and each item's own effect, its score by 'mean_log',
+  is first added to log p under the models that held it out. Else the scores of
+  memorized items would be shown as chance, one of K at one repeat, and lower
+  the others. It is for pictures: p-values come from permutations of log p as it
+  is.
+
+  The noise left is too small, by 1/(L (K − 1)²) of its variance at most; with
+  fewer than four models a repeat, where that would be much, log p stays as it
+  is.
 
   Args:
     log_px: as for `memorization_test`, and so are the other arguments.
@@ -162,10 +177,14 @@ def null_scores(
     groups: [n] labels or None.
 
   Returns:
-    [P, n] scores in nats, of permutations that leave hardly any item its own
-    folds: else 1/K of the memorized items would be shown as chance, at one
-    repeat.
+    [P, n] scores in nats.
   """
+  log_px, held_out, repeat = check_log_px(log_px, held_out, repeat)
+  if np.unique(repeat, return_counts=True)[1].min() >= _FEWEST_MODELS:
+    own = memorization_score(
+      log_px, held_out, repeat=repeat, estimator='mean_log'
+    )
+    log_px = log_px + own.score * held_out
   design = make_design(log_px, held_out, repeat, estimator)
   num_permutations = validate.integer('num_permutations', num_permutations, 1)
   return np.stack(

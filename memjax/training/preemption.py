@@ -8,7 +8,7 @@ __all__ = ['Preempted', 'StopSignal']
 
 
 class Preempted(Exception):
-  """Raised once everything is saved; `signal_number` says what asked to stop."""
+  """Raised once everything is saved; `signal_number` asked to stop."""
 
   def __init__(self, signal_number: int):
     super().__init__(f'stopped by {signal.Signals(signal_number).name}')
