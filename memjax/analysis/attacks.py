@@ -263,10 +263,6 @@ def _mean(values) -> float:
 def _interval(by_repeat: list[float]) -> stats.Interval:
   """Of a mean over repeats, Student's t."""
   values = np.array(by_repeat)
-  count = len(values)
-  if count < 2 or np.isnan(values).any():
-    return stats.Interval(float('nan'), float('nan'))
-  half = scipy.stats.t.ppf(0.975, count - 1) * values.std(ddof=1)
-  half /= np.sqrt(count)
-  low, high = np.clip([values.mean() - half, values.mean() + half], 0.0, 1.0)
+  mean, half = values.mean(), stats.student_reach(values)
+  low, high = np.clip([mean - half, mean + half], 0.0, 1.0)
   return stats.Interval(float(low), float(high))

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
-import scipy.stats
 from jaxtyping import Float, Shaped
 
 from memjax import validate
+from memjax.analysis import stats
 
 __all__ = [
   'DYNAMICS_FILE',
@@ -210,10 +210,7 @@ def mean_curve(
   if not count:
     return Curve(nothing, nothing, nothing)
   mean = kept.mean(axis=1)
-  if count < 2:
-    return Curve(mean, nothing, nothing)
-  quantile = scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)
-  half = quantile * kept.std(axis=1, ddof=1) / np.sqrt(count)
+  half = stats.student_reach(kept, confidence=confidence)
   return Curve(mean, mean - half, mean + half)
 
 

@@ -298,7 +298,7 @@ def _t_interval(values: np.ndarray) -> tuple[stats.Interval, float]:
   if count < 2 or not np.isfinite(values).all():
     return stats.Interval(float('nan'), float('nan')), float('nan')
   mean, std_err = values.mean(), values.std(ddof=1) / np.sqrt(count)
-  reach = scipy.stats.t.ppf(0.975, count - 1) * std_err
+  reach = float(stats.student_reach(values))
   if std_err == 0:
     return stats.Interval(float(mean), float(mean)), float(mean == 0)
   p_value = 2 * scipy.stats.t.sf(abs(mean) / std_err, count - 1)

@@ -20,6 +20,7 @@ __all__ = [
   'false_discovery_rate',
   'jackknife',
   'permutation_p_value',
+  'student_reach',
 ]
 
 ALTERNATIVES = ('less', 'greater', 'two-sided')
@@ -204,6 +205,31 @@ def false_discovery_rate(
       f'p_values[{first}]={p_values[first]}: expected numbers in [0, 1].'
     )
   return scipy.stats.false_discovery_control(p_values, method='bh')
+
+
+def student_reach(
+  values: Float[np.ndarray, '... n'], *, confidence: float = 0.95
+) -> Shaped[np.ndarray, '...']:
+  """Half the width of Student's interval of a mean.
+
+    t_{n−1}((1 + confidence)/2) · s / √n
+
+  Args:
+    values: [..., n], independent draws of one normal distribution each.
+    confidence: of the interval.
+
+  Returns:
+    [...]; NaN for fewer than two values, or where one of them is NaN.
+
+  Example:
+    >>> round(float(student_reach(np.array([1.0, 3.0]))), 1)
+    12.7
+  """
+  count = values.shape[-1]
+  if count < 2:
+    return np.full(values.shape[:-1], np.nan)
+  quantile = scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)
+  return np.asarray(quantile * values.std(axis=-1, ddof=1) / np.sqrt(count))
 
 
 def jackknife(

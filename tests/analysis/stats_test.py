@@ -211,3 +211,16 @@ def test_bad_arguments_are_named(call, message):
 def test_tracers_are_refused():
   with pytest.raises(ValueError, match='test is a traced JAX value'):
     jax.jit(lambda x: exchange_test(shift, x, x))(np.ones(3))
+
+
+def test_students_interval_covers():
+  rng = np.random.default_rng(0)
+  values = rng.normal(2.0, 3.0, (4000, 5))
+  reach = stats.student_reach(values)
+  expected = [scipy.stats.t.interval(0.95, 4, row.mean(), scipy.stats.sem(row))
+              for row in values[:3]]  # fmt: skip
+  ends = values.mean(axis=1) + np.stack([-reach, reach])
+  np.testing.assert_allclose(ends[:, :3].T, expected)
+  assert abs((np.abs(values.mean(axis=1) - 2.0) <= reach).mean() - 0.95) < 0.011
+  assert np.isnan(stats.student_reach(values[:, :1])).all()
+  assert np.isnan(stats.student_reach(np.array([1.0, np.nan])))
