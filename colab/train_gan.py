@@ -13,7 +13,7 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/memjax/memjax/blob/main/colab/train_gan.ipynb)
 #
-# # A GAN that does not copy
+# # A GAN with Memorization Rejection
 #
 # Memorization Rejection leaves samples that come too close to a training image
 # out of the generator's update. This notebook trains the same GAN with and

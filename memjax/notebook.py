@@ -117,7 +117,8 @@ def run_study(
   """
   config = load_config(path, changes)
   main.quiet_libraries()
-  # Cells show what is printed.
+  # Cells show what is printed; in a script the command line sees to this.
+  logging.use_absl_handler()
   logging.get_absl_handler().python_handler.stream = sys.stdout
   main.run_study(config, pathlib.Path(workdir))
   return json.loads((pathlib.Path(workdir) / 'report.json').read_text())
@@ -143,6 +144,7 @@ def show_report(workdir: pathlib.Path, *, num_figures: int = 4) -> None:
     )
   verdict = json.loads(report.read_text())['verdict']
   lines = [f'**{verdict["headline"]}**', verdict.get('uncertainty', '')]
+  lines += [f'But: {caveat}' for caveat in verdict.get('caveats', ())]
   display.display(display.Markdown('\n\n'.join(filter(None, lines))))
   for figure in _figures(workdir)[:num_figures]:
     name = figure.stem.replace('_', ' ')

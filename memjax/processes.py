@@ -24,6 +24,7 @@ from typing import NamedTuple
 from absl import logging
 
 from memjax import validate
+from memjax.training.preemption import Preempted
 
 __all__ = ['ALONE', 'Heartbeat', 'Processes', 'meet', 'wait_for']
 
@@ -158,11 +159,13 @@ class Heartbeat:
       self._thread.start()
     return self
 
-  def __exit__(self, *exception) -> None:
+  def __exit__(self, kind: type[BaseException] | None = None, *details) -> None:
     if self._is_needed:
       self._ended.set()
       self._thread.join()
-      self._path.unlink(missing_ok=True)
+      # Whoever was told to stop is started again: the others are to wait.
+      if kind is None or not issubclass(kind, Preempted):
+        self._path.unlink(missing_ok=True)
 
   def _beat(self) -> None:
     while not self._ended.wait(_HEARTBEAT_SECONDS):

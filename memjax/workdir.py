@@ -15,11 +15,9 @@ import numpy as np
 from absl import logging
 
 from memjax import files
-from memjax.processes import wait_for
 from memjax.version import __version__
 
 __all__ = [
-  'await_claim',
   'claim',
   'environment',
   'fingerprint',
@@ -78,7 +76,8 @@ def claim(
 ) -> None:
   """Makes the folder this config's, or refuses if it is another's.
 
-  A folder in which nothing was computed yet belongs to whoever comes.
+  A folder in which nothing was computed yet belongs to whoever comes, each of
+  several processes that share it alike.
 
   Args:
     workdir: created if missing.
@@ -108,42 +107,6 @@ def claim(
         now,
       )
   files.write_json(path, record)
-
-
-def await_claim(
-  workdir: pathlib.Path,
-  config: dict[str, Any],
-  data: str,
-  *,
-  free: Collection[str] = (),
-) -> None:
-  """Waits until process 0 has claimed the folder for the same config.
-
-  Args:
-    workdir: as in `claim`.
-    config: as in `claim`.
-    data: as in `claim`.
-    free: as in `claim`.
-
-  Raises:
-    ValueError: it holds results of another config.
-    RuntimeError: process 0 did not come.
-  """
-  record = _record(config, data)
-
-  def is_claimed() -> bool:
-    path = workdir / 'config.json'
-    if not path.exists():
-      return False
-    try:
-      _check_same(workdir, _read_record(path), record, free)
-    except ValueError:
-      if _holds_results(workdir):
-        raise
-      return False  # an earlier run's, which process 0 is about to replace
-    return True
-
-  wait_for(0, is_claimed, 'config.json', workdir)
 
 
 def _record(config: dict[str, Any], data: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -23,6 +22,7 @@ from memjax.training.metrics_writer import (
   metrics_path,
   read_metrics,
 )
+from memjax.training.preemption import Preempted
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARGUMENTS = (
@@ -310,17 +310,25 @@ def test_metrics_of_processes_are_joined_in_order(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_others_wait_until_the_folder_is_claimed(tmp_path, monkeypatch):
-  monkeypatch.setattr(processes, '_POLL_SECONDS', 0.01)
+def test_whoever_comes_first_claims_the_folder(tmp_path):
   folder = tmp_path / 'run'
   workdir.claim(folder, {'a': 0}, 'an earlier run')
-  claim = threading.Timer(0.3, workdir.claim, (folder, {'a': 1}, 'data'))
-  claim.start()
-  workdir.await_claim(folder, {'a': 1}, 'data')
-  claim.join()
+  for _ in range(2):
+    workdir.claim(folder, {'a': 1}, 'data')
   (folder / 'arrays').mkdir()
+  workdir.claim(folder, {'a': 1}, 'data')
   with pytest.raises(ValueError, match=r'config\.a: 1 there, 2 now'):
-    workdir.await_claim(folder, {'a': 2}, 'data')
+    workdir.claim(folder, {'a': 2}, 'data')
+
+
+def test_a_process_that_is_to_come_back_is_waited_for(tmp_path):
+  heartbeat = lambda: processes.Heartbeat(tmp_path, processes.Processes(1, 2))
+  with pytest.raises(Preempted), heartbeat():
+    raise Preempted(15)
+  assert (tmp_path / 'processes' / '1').exists()
+  with pytest.raises(ValueError, match='for good'), heartbeat():
+    raise ValueError('for good')
+  assert not (tmp_path / 'processes' / '1').exists()
 
 
 def test_a_study_that_cannot_be_shared_says_so(tmp_path):

@@ -122,14 +122,9 @@ def _json(table: ItemTable) -> str:
     'rows': list(rows),
   }
   if table.images is not None:
-    height, width = table.images.shape[1:3]
-    scale = _scale(table.images)
+    height, width = _thumbnails(table.images[:1]).shape[1:3]
     content['pictures'] = columns[0][: len(table.images)].tolist()
-    content['tile'] = {
-      'width': width * scale,
-      'height': height * scale,
-      'columns': _COLUMNS,
-    }
+    content['tile'] = {'width': width, 'height': height, 'columns': _COLUMNS}
   text = json.dumps(content, allow_nan=False, separators=(',', ':'))
   return text.replace('<', '\\u003c')
 
@@ -141,21 +136,25 @@ def _plain(value: int | float | str) -> int | float | str | None:
   return value
 
 
-def _scale(images: np.ndarray) -> int:
-  return max(1, _LARGEST // max(images.shape[1:3]))
+def _thumbnails(images: np.ndarray) -> np.ndarray:
+  """Whole multiples of small pictures, every so many pixels of large ones."""
+  side = max(images.shape[1:3])
+  step, scale = -(-side // _LARGEST), max(1, _LARGEST // side)
+  images = images[:, ::step, ::step]
+  return images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def _sheet(images: np.ndarray | None) -> str:
   """All pictures in one PNG, row by row, as base64."""
   if images is None or not len(images):
     return ''
+  images = _thumbnails(images)
   count, height, width, channels = images.shape
   rows = -(-count // _COLUMNS)
   sheet = np.zeros((rows * _COLUMNS, height, width, channels), np.uint8)
   sheet[:count] = images
   sheet = sheet.reshape(rows, _COLUMNS, height, width, channels)
   sheet = sheet.swapaxes(1, 2).reshape(rows * height, -1, channels)
-  sheet = sheet.repeat(_scale(images), axis=0).repeat(_scale(images), axis=1)
   file = io.BytesIO()
   picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
   picture.save(file, format='PNG', optimize=True)

@@ -92,13 +92,16 @@ def _all_items_section(study: Study, analysis: Analysis) -> page.Section:
     'V': scores.log_px_out[order],
   }
   images = None
+  body = (
+    'Sort by a column with its button; filter with the fields. U and V are the '
+    'log-probabilities in nats when trained on and when held out.'
+  )
   if study.images is not None and study.images.shape[-1] in (1, 3, 4):
     images = study.images[order[:_NUM_PICTURES]]
+    body += f' The {len(images)} highest scores come with their pictures.'
   return page.Section(
     'All items',
-    'Sort by a column with its button; filter with the fields. U and V are the '
-    'log-probabilities in nats when trained on and when held out. The '
-    f'{_NUM_PICTURES} highest scores come with their pictures.',
+    body,
     items=page.ItemTable(columns, filters, 'score', images),
   )
 

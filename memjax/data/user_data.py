@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Shaped, UInt8
 
 from memjax import validate
@@ -56,10 +57,15 @@ def as_uint8(
       'to 4 channels, none of them empty (channels come last).'
     )
   values = values[..., None] if is_grey else values
-  if values.dtype == np.uint8:
-    return values
   if values.dtype == np.bool_:
     return values.astype(np.uint8) * np.uint8(255)
+  if values.dtype.kind in 'iu' and values.max() == 1 and values.min() == 0:
+    raise ValueError(
+      f'{name} holds {values.dtype} values 0 and 1, which are black among 0 … '
+      '255: expected bool for binary images (astype(bool)), or 0 and 255.'
+    )
+  if values.dtype == np.uint8:
+    return values
   if values.dtype.kind not in 'iuf':
     raise ValueError(f'{name} has dtype {values.dtype}: expected real numbers.')
   low, high = values.min(), values.max()
@@ -192,6 +198,11 @@ def _load_archive(path: str | Path) -> dict[str, np.ndarray]:
         f'{path} holds {sorted(keys)}: expected `images`, or `jpeg` and '
         '`offsets`.'
       )
+    if keys - _NPZ_KEYS:
+      logging.warning(
+        '%s: %s are not used; known are %s.',
+        path, sorted(keys - _NPZ_KEYS), sorted(_NPZ_KEYS),
+      )  # fmt: skip
     try:
       return {key: archive[key] for key in keys & _NPZ_KEYS}
     except (ValueError, zipfile.BadZipFile) as error:

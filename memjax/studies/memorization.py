@@ -37,6 +37,7 @@ __all__ = ['run']
 _NUM_SAMPLES_SHOWN = 40
 # What may change in a folder that holds trained models.
 _FREE = (
+  'config.full.is_run',
   'config.score.estimator',
   'config.score.num_permutations',
   'config.train.checkpoint_seconds',
@@ -62,13 +63,13 @@ def run(
     pad=config.data.pad,
     num_items=config.data.num_items or None,
   )
+  test = _load_test(config) if config.full.is_run else None
   groups = find_groups(dataset, config.folds.use_groups)
   grid = make_grid(config, len(dataset.ids), groups)
   model = make_model(config, dataset.images.shape[1:])
   options = make_options(config, model, dataset)
   jax.eval_shape(model.init, jax.random.key(0))  # a bad size fails here
-  claim = run_folder.await_claim if processes.index else run_folder.claim
-  claim(
+  run_folder.claim(
     workdir,
     config.to_dict(),
     run_folder.fingerprint(dataset),
@@ -90,9 +91,9 @@ def run(
   if processes.index:
     return
   full = (
-    _run_full(config, model, dataset, options, workdir / 'full')
-    if config.full.is_run
-    else None
+    None
+    if test is None
+    else _run_full(config, model, dataset, test, options, workdir / 'full')
   )
   _report(config, dataset, grid, groups, divergences, full, workdir)
 
@@ -121,18 +122,29 @@ def _train(
   return [Divergence(**fields) for fields in json.loads(done.read_text())]
 
 
-def _run_full(config, model, dataset, options, workdir) -> report.FullRun:
+def _load_test(config: ConfigDict) -> Dataset:
+  """The test set of the run on all items: missing is told before hours."""
+  try:
+    return load_dataset(
+      config.data.source,
+      split=config.full.test_split,
+      data_dir=config.data.directory or None,
+      pad=config.data.pad,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f'config.full.test_split={config.full.test_split!r}: {error} It is for '
+      'one more model, of all items; --config.full.is_run=False leaves that '
+      'out.'
+    ) from error
+
+
+def _run_full(config, model, dataset, test, options, workdir) -> report.FullRun:
   """One model on all items, its loss on the official test set, its samples.
 
   To the loop it is a model of a fold that does not exist, which holds out the
   test set.
   """
-  test = load_dataset(
-    config.data.source,
-    split=config.full.test_split,
-    data_dir=config.data.directory or None,
-    pad=config.data.pad,
-  )
   both = Dataset(
     np.concatenate([dataset.images, test.images]),
     np.concatenate([dataset.labels, test.labels]),
