@@ -56,6 +56,18 @@ def test_a_study_runs_and_its_report_is_shown(tmp_path, monkeypatch):
   ]
 
 
+def test_the_buts_of_a_verdict_are_shown(tmp_path, monkeypatch):
+  from IPython import display
+
+  shown = []
+  monkeypatch.setattr(display, 'display', shown.append)
+  verdict = {'headline': 'Yes.', 'uncertainty': 'Surely.', 'caveats': ['Few.']}
+  (tmp_path / 'report.json').write_text(json.dumps({'verdict': verdict}))
+  (tmp_path / 'report.html').write_text('')
+  notebook.show_report(tmp_path)
+  assert shown[0].data == '**Yes.**\n\nSurely.\n\nBut: Few.'
+
+
 def test_a_study_that_is_none_is_refused(tmp_path):
   with pytest.raises(ValueError, match='config.study'):
     notebook.run_study(

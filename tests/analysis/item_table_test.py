@@ -62,6 +62,17 @@ def test_pictures_lie_where_the_script_looks():
     np.testing.assert_array_equal(shown[::scale, ::scale], images[k])
 
 
+def test_large_pictures_are_shown_small():
+  images = np.random.default_rng(1).integers(0, 256, (9, 300, 90, 1), np.uint8)
+  text = render_items(make_table(images=images), 'All')
+  tile = content(text)['tile']
+  assert (tile['height'], tile['width']) == (43, 13)
+  data = re.search(r'base64,([^"]*)"', text)[1]
+  sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+  assert sheet.shape == (43, 13 * tile['columns'])
+  np.testing.assert_array_equal(sheet[:, 13:26], images[1, ::7, ::7, 0])
+
+
 def test_a_page_runs_the_script_of_its_policy_and_no_other():
   section = page.Section('All items', items=make_table())
   text = page.render(page.Page('t', 'q', 'none_found', 'v', sections=[section]))

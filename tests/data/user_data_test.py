@@ -217,3 +217,22 @@ def test_folders_without_images_or_with_stray_ones_are_refused(tmp_path):
     Image.new('L', (2, 2)).save(tmp_path / name)
   with pytest.raises(ValueError, match=r'stray.png lies beside class folders'):
     load_dataset(f'folder:{tmp_path}')
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int64])
+def test_zeros_and_ones_are_not_taken_for_two_greys(dtype):
+  values = np.array([[[0, 1], [1, 0]]], dtype)
+  with pytest.raises(ValueError, match='expected bool for binary images'):
+    user_data.as_uint8('images', values)
+  white = user_data.as_uint8('images', values.astype(bool))
+  assert white.ravel().tolist() == [0, 255, 255, 0]
+  assert not user_data.as_uint8('images', 0 * values).any()  # black
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path, monkeypatch):
+  told = []
+  monkeypatch.setattr(user_data.logging, 'warning', lambda *a: told.append(a))
+  path = tmp_path / 'mine.npz'
+  np.savez(path, images=np.zeros((3, 4, 4), np.uint8), label=np.arange(3))
+  user_data.read_npz(path)
+  assert told[0][1:3] == (path, ['label'])

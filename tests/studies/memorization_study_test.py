@@ -149,6 +149,20 @@ def test_bad_values_are_named_before_anything_is_trained(
   assert not (tmp_path / 'run').exists()
 
 
+def test_a_missing_test_set_is_told_before_anything_is_trained(tmp_path):
+  config = shrink(load('mnist_vae'), tmp_path, SHAPES['mnist_vae'])
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (14, 28, 28)).astype(np.uint8)
+  np.savez(tmp_path / 'tiny.npz', images=images)
+  message = "config.full.test_split='test'.*--config.full.is_run=False"
+  with pytest.raises(ValueError, match=message):
+    memorization.run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  config.full.is_run = False
+  memorization.run(config, tmp_path / 'run')
+  assert (tmp_path / 'run/report.html').exists()
+
+
 def test_if_every_model_diverges_the_report_names_them(tmp_path):
   config = shrink(load('digits_vae'), tmp_path, (8, 8))
   config.train.learning_rate = 1000.0
