@@ -79,6 +79,7 @@ class ModelScores(NamedTuple):
     copied_share: the estimated share of copies.
     c_t: C_T; NEGATIVE = nearer to the training set than test images are.
     c_t_p_value: one-sided, small = nearer than chance allows.
+    c_t_farther_p_value: the other side, small = farther.
     class_c_t: mean over classes of each class's C_T; NaN if none has a value.
     class_c_t_p_value: of that mean.
     by_class: [classes] C_T of each; NaN where there are too few samples.
@@ -95,6 +96,7 @@ class ModelScores(NamedTuple):
   copied_share: float
   c_t: float
   c_t_p_value: float
+  c_t_farther_p_value: float
   class_c_t: float
   class_c_t_p_value: float
   by_class: Float[np.ndarray, ' classes']
@@ -116,8 +118,8 @@ class ArmScores(NamedTuple):
     p_value: twice the median of the seeds' p-values of C_T (one seed: its own),
       which is valid however they depend on one another.
     copying_p_value: the same of the relabelling test.
-    p_value_farther: the same from 1 − p: small = farther from the training
-      images than test images are.
+    p_value_farther: the same of the other side: small = farther from the
+      training images than test images are.
   """
 
   mean: dict[str, float]
@@ -222,6 +224,10 @@ def score_model(
     copied_share=copies.copied_share,
     c_t=whole.c_t,
     c_t_p_value=whole.p_value,
+    # Of (1 + count)/(1 + P) on one side; C_T has hardly any ties.
+    c_t_farther_p_value=min(
+      1.0, 1 - whole.p_value + 1 / (1 + num_permutations)
+    ),
     class_c_t=class_c_t,
     class_c_t_p_value=class_p,
     by_class=by_class,
@@ -242,7 +248,7 @@ def summarize(models: list[ModelScores]) -> ArmScores:
 
   Example:
     >>> one = ModelScores(
-    ...   1.0, 0.0, -1.0, 0.04, 0.0, 1.0, np.zeros(1), *[0.0] * 7
+    ...   1.0, 0.0, -1.0, 0.04, 1.0, 0.0, 1.0, np.zeros(1), *[0.0] * 7
     ... )
     >>> arm = summarize([one, one._replace(c_t=-3.0, c_t_p_value=0.02)])
     >>> arm.mean['c_t'], arm.p_value
@@ -250,15 +256,14 @@ def summarize(models: list[ModelScores]) -> ArmScores:
   """
   validate.integer('len(models)', len(models), 1)
   values = {n: np.array([getattr(m, n) for m in models]) for n in NUMBERS}
-  median = float(np.median([model.c_t_p_value for model in models]))
-  copying = float(np.median([model.copying_p_value for model in models]))
+  median = lambda name: float(np.median([getattr(m, name) for m in models]))
   factor = 1 if len(models) == 1 else 2
   return ArmScores(
     mean={name: float(v.mean()) for name, v in values.items()},
     interval={name: _t_interval(v)[0] for name, v in values.items()},
-    p_value=min(1.0, factor * median),
-    copying_p_value=min(1.0, factor * copying),
-    p_value_farther=min(1.0, factor * (1 - median)),
+    p_value=min(1.0, factor * median('c_t_p_value')),
+    copying_p_value=min(1.0, factor * median('copying_p_value')),
+    p_value_farther=min(1.0, factor * median('c_t_farther_p_value')),
   )
 
 

@@ -103,7 +103,9 @@ def write(
     shown: of the same arms.
   """
   summary = _summarize(results)
-  verdict = judge(study, summary.arms, summary.differences, results)
+  verdict = judge(
+    study, summary.arms, summary.differences, results, summary.num_seeds
+  )
   record = report_parts.write_record(
     workdir,
     {
@@ -143,15 +145,17 @@ def write(
 def _summarize(results: dict[str, ArmResult]) -> _Summary:
   # Seeds that stopped early in an arm are named, and count in none.
   lasted = np.all([arm.failed_step < 0 for arm in results.values()], axis=0)
-  lasted = lasted if lasted.any() else np.ones_like(lasted)
   of = lambda name, k: [
-    results[name].models[seed][k] for seed in np.flatnonzero(lasted)
+    results[name].models[seed][k]
+    for seed in np.flatnonzero(
+      lasted if lasted.any() else results[name].failed_step < 0
+    )
   ]
   arms = {
     name: (summarize(of(name, 0)), summarize(of(name, 1))) for name in results
   }
   differences = ()
-  if len(results) == 2:
+  if len(results) == 2 and lasted.any():
     differences = tuple(
       compare_arms(of('plain', k), of('rejection', k)) for k in range(2)
     )

@@ -71,6 +71,7 @@ def judge(
   arms: dict[str, tuple[ArmScores, ArmScores]],
   differences: tuple[dict[str, Difference], ...],
   results: dict[str, ArmResult],
+  num_seeds: int,
 ) -> Verdict:
   """Puts the numbers in words.
 
@@ -79,22 +80,27 @@ def judge(
     arms: each arm's means in the two embeddings.
     differences: with − without, in the two embeddings; () with one arm.
     results: where seeds stopped early.
+    num_seeds: that count in all arms; 0: each arm has others.
   """
   last = arms.get('rejection', arms.get('plain'))
   assert last is not None
   kind = 'no_copying'
   if last[1].copying_p_value <= 0.05:
     kind = 'copies'
-  elif min(min(s.copying_p_value, s.p_value) for s in last) <= 0.05:
+  # Of four, and of two, the smallest p.
+  elif min(min(s.copying_p_value, s.p_value) for s in last) <= 0.05 / 4:
     kind = 'leans'
-  elif min(scores.p_value_farther for scores in last) <= 0.05:
+  elif min(scores.p_value_farther for scores in last) <= 0.05 / 2:
     kind = 'differs'
   sentences = [_copying_sentence(study, name, arms[name]) for name in arms]
   if differences:
     sentences.append(_change_sentence(differences))
-  num_seeds = len(next(iter(results.values())).models)
+  seeds = f'{num_seeds} seed{"s" if num_seeds > 1 else ""}'
+  if not num_seeds:
+    seeds = 'No seed lasted with and without rejection, so that there is no '
+    seeds += 'comparison'
   notes = [
-    f'{num_seeds} seed{"s" if num_seeds > 1 else ""}; '
+    f'{seeds}; '
     f'{len(study.train):,} training and {len(study.test):,} test images. '
     'p of copies relabels training and test images, p of C_T exchanges samples '
     'and test images; over seeds it is twice their median. C_T alone does not '
@@ -115,6 +121,8 @@ def _copying_sentence(study: Study, name: str, scores) -> str:
   floor = 1 / (1 + study.num_permutations)
   judged = scores[1]
   says = 'no copies are found'
+  if min(s.copying_p_value for s in scores) <= 0.05:
+    says = 'copies are found in the rejecting embedding alone'
   if judged.copying_p_value <= 0.05:
     share = format_number(100 * judged.mean['copied_share'], '%', digits=2)
     says = f'it copies: about {share} of the samples'
@@ -147,7 +155,7 @@ def _change_sentence(differences: tuple[dict[str, Difference], ...]) -> str:
   elif high < 0:
     says = 'brings samples nearer: C_T changes by'
   elif np.isfinite(low):
-    says = 'has no effect beyond chance: C_T changes by'
+    says = 'has no effect that these seeds show: C_T changes by'
   return (
     f'Rejection {says} {with_interval(change)} in the judging embedding, by '
     f'{with_interval(differences[0]["c_t"])} in the rejecting one.'

@@ -86,7 +86,14 @@ def load_image_sets(
     test, rest = _cut(rest, 'num_test', num_test)
   further, rest = _cut(rest, 'num_further', num_further, all_if_zero=False)
   train, _ = _cut(rest, 'num_train', num_train)
-  return ImageSets(train, test, further)
+  # Classes that occur, from 0: of others a generator would make images too.
+  sets = train, test, further
+  names = np.unique(np.concatenate([part.labels for part in sets]))
+  return ImageSets(
+    *(
+      part._replace(labels=np.searchsorted(names, part.labels)) for part in sets
+    )
+  )
 
 
 def _shrunken(dataset: Dataset, shrink: int) -> Dataset:

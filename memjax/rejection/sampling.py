@@ -96,12 +96,10 @@ def guard(
     num_samples = validate.integer('num_samples', num_samples, 1)
     # The bound holds for few samples too, with smaller batches.
     most = max(1, int(limit * num_samples))
-    size = min(batch_size, most)
-    max_batches = most // size
     kept, num_kept, num_drawn = [], 0, 0
-    while num_kept < num_samples and num_drawn < max_batches * size:
-      batch_key = jax.random.fold_in(key, num_drawn // size)
-      samples = sampler(batch_key, size)
+    while num_kept < num_samples and num_drawn < most:
+      size = min(batch_size, most - num_drawn)
+      samples = sampler(jax.random.fold_in(key, len(kept)), size)
       points = samples if embed is None else embed(samples)
       near = search(index, jnp.asarray(points))
       is_kept = np.asarray(rejection_mask(near.distance, threshold))

@@ -194,7 +194,7 @@ def _visit(setting, arm, generate, step: int, state: GanState) -> bool:
         'arm': arm.name,
         'seed': repeat,
         'step': step,
-        **_row(record, repeat, row),
+        **_row(record, repeat, row, arm.policy),
         **_quality(setting, images),
         'failed_step': int(state.failed_step[repeat]),
       }
@@ -222,14 +222,15 @@ def _visit(setting, arm, generate, step: int, state: GanState) -> bool:
   return bool((np.asarray(state.failed_step) >= 0).all())
 
 
-def _row(record, repeat: int, row: int) -> dict[str, float]:
+def _row(record, repeat: int, row: int, policy: str) -> dict[str, float]:
   """Means over the last stretch of one seed; NaN if it took no step."""
+  unknown = {'distance'} if policy == 'none' else set()
   steps = record.steps[repeat, row]
   with np.errstate(invalid='ignore'):
     means = {
       name: float(getattr(record, name)[repeat, row] / steps)
       for name in record._fields
-      if name not in ('steps', 'skipped')
+      if name not in {'steps', 'skipped', *unknown}
     }
   return {**means, 'skipped': int(record.skipped[repeat, row])}
 

@@ -128,9 +128,9 @@ def _make_options(config: ConfigDict) -> GanOptions:
   for name in ('num_repeats', 'num_evaluated', 'evaluate_every'):
     check(f'config.train.{name}', train[name], 1)
   steps = check('config.train.steps', train.steps, 1)
-  for name in (
-    'num_samples', 'num_cells', 'num_class_cells', 'k', 'num_permutations',
-  ):  # fmt: skip
+  # A cell of C_T needs more than 20 samples.
+  check('config.score.num_samples', config.score.num_samples, 21)
+  for name in ('num_cells', 'num_class_cells', 'k', 'num_permutations'):
     check(f'config.score.{name}', config.score[name], 1)
   validate.one_of('config.train.lift', train.lift, LIFTS)
   real('config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0)

@@ -117,7 +117,7 @@ def judge(without, with_it):
     for name, result in results.items()
   }
   change = rejection.compare_arms(without, with_it)
-  return rejection_verdict.judge(study, arms, (change, change), results)
+  return rejection_verdict.judge(study, arms, (change, change), results, 3)
 
 
 def test_the_verdict_says_what_rejection_does(models):
@@ -132,11 +132,14 @@ def test_the_verdict_says_what_rejection_does(models):
   shifts = zip(copies, (0.1, -0.1, 0.02), strict=True)
   useless = judge(copies, [change(m, c_t=m.c_t + s) for m, s in shifts])
   assert useless.kind == 'copies'
-  assert 'no effect beyond chance' in useless.headline
-  noise = [change(m, c_t=9.0, c_t_p_value=1.0) for m in honest]
+  assert 'no effect that these seeds show' in useless.headline
+  noise = [
+    change(m, c_t=9.0, c_t_p_value=1.0, c_t_farther_p_value=0.01)
+    for m in honest
+  ]
   assert judge(copies, noise).kind == 'differs'
   # Narrow samples: near everything, but no nearer to train than to test.
-  narrow = [change(m, c_t=-4.0, c_t_p_value=0.01) for m in honest]
+  narrow = [change(m, c_t=-4.0, c_t_p_value=0.005) for m in honest]
   assert judge(copies, narrow).kind == 'leans'
   one = judge(copies[:1], honest[:1])
   assert 'one seed: no interval' in one.headline

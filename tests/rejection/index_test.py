@@ -50,7 +50,7 @@ def test_near_copies_have_the_right_distance(metric):
   index = rejection.make_index(train, metric=metric)
   found = rejection.nearest(index, jnp.asarray(queries))
   # Against points rounded as the index's are: their rounding is not an error.
-  points = np.asarray(index.points, np.float64)
+  points = np.asarray(index.points, np.float64) + np.asarray(index.centre)
   exact = slow_nearest(points, queries, metric)[0]
   np.testing.assert_allclose(found.distance, exact, rtol=2e-2)
   assert (found.index == np.arange(64)).all()
@@ -67,13 +67,24 @@ def test_error_keeps_its_bound(metric):
   queries = 1 + 1e-3 * rng.normal(size=(100, 64))
   index = rejection.make_index(train, metric=metric)
   found = np.asarray(rejection.nearest(index, jnp.asarray(queries)).distance)
-  exact, _ = slow_nearest(np.asarray(index.points), np.float32(queries), metric)
+  points = np.asarray(index.points, np.float64) + np.asarray(index.centre)
+  exact, _ = slow_nearest(points, np.float32(queries), metric)
   bound = (2 * 64 + 32) * 1.2e-7
   if metric == 'euclidean':
     found, exact = found**2, exact**2
-    bound *= 2 * np.square(train).sum(axis=1).max()
+    bound *= 2 * np.square(index.points).sum(axis=1).max()
   assert (found >= exact * (1 - 1e-4) - 1e-12).all()
   assert (found <= exact * (1 + 1e-4) + bound).all()
+
+
+def test_far_from_the_origin_copies_are_found():
+  """Where products of float32 cannot tell one item from the next."""
+  train = np.linspace(1000, 1001, 101)[:, None] * np.ones(4)
+  index = rejection.make_index(train, metric='euclidean')
+  queries = jnp.asarray(train[::7], jnp.float32)
+  found = rejection.nearest(index, queries)
+  assert (found.index == np.arange(0, 101, 7)).all()
+  assert found.distance.max() < 1e-3
 
 
 def test_a_zero_query_is_far_from_everything():
@@ -84,7 +95,7 @@ def test_a_zero_query_is_far_from_everything():
 def test_index_is_an_argument_and_checks_its_features():
   index = rejection.make_index(np.eye(3), metric='euclidean')
   leaves = jax.tree.leaves(index)
-  assert [leaf.shape for leaf in leaves] == [(3, 3), (3,)]
+  assert [leaf.shape for leaf in leaves] == [(3, 3), (3,), (3,)]
   with pytest.raises(ValueError, match='4 features and index 3'):
     rejection.nearest(index, jnp.ones((2, 4)))
   with pytest.raises(ValueError, match='zero vector'):

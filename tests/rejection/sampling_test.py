@@ -1,6 +1,7 @@
 """The guard of a sampler."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,6 +55,19 @@ def test_guard_keeps_pytrees_together_and_repeats_itself():
     one.samples['label'] == (10 * one.samples['x'][:, 0]).astype(int)
   ).all()
   np.testing.assert_array_equal(one.samples['x'], two.samples['x'])
+
+
+def test_guard_draws_as_many_as_its_bound_allows():
+  sizes = []
+
+  def sampler(key, number):
+    sizes.append(number)
+    return jnp.zeros((number, 1))
+
+  index = rejection.make_index(np.zeros((1, 1)), metric='euclidean')
+  found = rejection.guard(sampler, index, 0.5)(jax.random.key(0), 51)
+  assert sizes == [256, 254]
+  assert (found.num_drawn, found.num_missing) == (510, 51)
 
 
 def test_bad_arguments_are_named():
