@@ -91,7 +91,7 @@ notebook.show_report(workdir)
 # items of the same source, p is uniform.
 
 # %%
-if pathlib.Path(generated).suffix == '.npy':
+if all(path.endswith('.npy') for path in (train, test, generated)):
   arrays = [np.load(path) for path in (train, test, generated)]
   found = memjax.data_copying_test(*arrays)
   print(f'C_T = {found.c_t:.2f} (negative = copying), p = {found.p_value:.3f}')

@@ -48,7 +48,7 @@ use_drive = False  # @param {type: "boolean"}
 
 is_fast = bool(os.environ.get('MEMJAX_FAST'))  # for tests of this notebook
 config = f'{config}:small' if is_fast else config
-workdir = notebook.choose_workdir('score_vae', use_drive=use_drive)
+workdir = notebook.choose_workdir(config, use_drive=use_drive)
 
 # %% [markdown]
 # ## Train and score

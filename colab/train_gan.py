@@ -44,13 +44,14 @@ print(notebook.describe_device())
 
 # %%
 # @title Settings
-# The digits need no download; the others do.
+# The digits need no download; the others do. CIFAR-10 with the paper's BigGAN
+# takes a day or so on one GPU, keep it on Drive; it trains with rejection alone.
 config = 'configs/digits_gan.py'  # @param ["configs/digits_gan.py", "configs/fashion_gan.py", "configs/cifar_biggan.py"]
 use_drive = False  # @param {type: "boolean"}
 
 is_fast = bool(os.environ.get('MEMJAX_FAST'))  # for tests of this notebook
 config = f'{config}:small' if is_fast else config
-workdir = notebook.choose_workdir('train_gan', use_drive=use_drive)
+workdir = notebook.choose_workdir(config, use_drive=use_drive)
 
 # %% [markdown]
 # ## Train, with and without rejection

@@ -44,7 +44,7 @@ use_drive = False  # @param {type: "boolean"}
 
 is_fast = bool(os.environ.get('MEMJAX_FAST'))  # for tests of this notebook
 changes = {'train.epochs': 20, 'evaluate.every': 10} if is_fast else {}
-workdir = notebook.choose_workdir('watch_diffusion', use_drive=use_drive)
+workdir = notebook.choose_workdir(config, use_drive=use_drive)
 
 # %% [markdown]
 # ## Train all repeats at once, and watch

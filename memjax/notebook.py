@@ -44,11 +44,12 @@ def describe_device() -> str:
   return f'{len(devices)} {platform} device{plural} ({kind}){hint}'
 
 
-def choose_workdir(name: str, *, use_drive: bool = False) -> pathlib.Path:
+def choose_workdir(config: str, *, use_drive: bool = False) -> pathlib.Path:
   """Where a study keeps its results.
 
   Args:
-    name: of the folder.
+    config: path of the config, with its variant: each has a folder of its own;
+      or any name.
     use_drive: mount Google Drive and put the folder there, so that the same
       notebook goes on after a disconnect, even on another machine.
 
@@ -59,11 +60,12 @@ def choose_workdir(name: str, *, use_drive: bool = False) -> pathlib.Path:
     ValueError: `use_drive` outside Colab.
 
   Example:
-    >>> choose_workdir('digits').as_posix()
-    'runs/digits'
+    >>> choose_workdir('configs/mnist_vae.py:small').as_posix()
+    'runs/mnist_vae_small'
   """
+  workdir = pathlib.Path(main.default_workdir(config, '', ''))
   if not use_drive:
-    return pathlib.Path('runs') / name
+    return workdir
   try:
     drive = importlib.import_module('google.colab.drive')
   except ImportError as error:
@@ -71,7 +73,7 @@ def choose_workdir(name: str, *, use_drive: bool = False) -> pathlib.Path:
       'use_drive=True: expected to run in Colab; elsewhere folders stay.'
     ) from error
   drive.mount('/content/drive')
-  return pathlib.Path('/content/drive/MyDrive/memjax') / name
+  return pathlib.Path('/content/drive/MyDrive/memjax') / workdir.name
 
 
 def load_config(
