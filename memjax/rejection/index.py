@@ -77,8 +77,13 @@ def make_index(train: Points, *, metric: str = 'cosine') -> TrainingIndex:
     # As float32 has it, so that queries lose the same.
     centre = points.mean(axis=0).astype(np.float32).astype(np.float64)
     points = points - centre
-  arrays = points, 0.5 * np.square(points).sum(axis=1), centre
-  return TrainingIndex(*(jnp.asarray(a, jnp.float32) for a in arrays), metric)
+  half = 0.5 * np.square(points).sum(axis=1)
+  return TrainingIndex(
+    jnp.asarray(points, jnp.float32),
+    jnp.asarray(half, jnp.float32),
+    jnp.asarray(centre, jnp.float32),
+    metric,
+  )
 
 
 def nearest(index: TrainingIndex, queries: Float[Array, 'b ...']) -> Nearest:
