@@ -52,7 +52,7 @@ def train_and_score(
 ) -> list[Divergence]:
   """Trains all models and scores all items under each; resumes what is there.
 
-  Leaves `arrays/log_px_epoch_XXXX.npz` for each scored epoch, with `log_px`
+  Leaves `arrays/log_px_epoch_*.npz` for each scored epoch, with `log_px`
   float64 [m, n] in nats and its `std_err`, `ess`, `pareto_k`, `is_reliable`;
   the rows of excluded models and the columns of items that were not scored are
   NaN. The last one also has `round`, of the escalation that the estimate comes
