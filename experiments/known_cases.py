@@ -15,8 +15,8 @@ from collections import Counter
 import numpy as np
 from absl import app, flags
 
-from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.samples.analysis import analyze_samples
+from memjax.analysis.samples.verdict import judge_samples
 from memjax.data.sources import load_dataset
 from memjax.files import write_json
 from memjax.scores.distance_ratio import memorized_samples

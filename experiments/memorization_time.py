@@ -21,7 +21,7 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import cdist
 
 from memjax.analysis import drawing
-from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
+from memjax.analysis.dynamics.curves import mean_curve, read_dynamics, shares
 from memjax.analysis.page import png
 from memjax.data.synthetic import draw_shape
 from memjax.files import write_atomically, write_json

@@ -18,8 +18,8 @@ import numpy as np
 from absl import app, flags, logging
 from outliers_last_drawing import write_png
 
-from memjax.analysis.dynamics import mean_curve, read_dynamics, shares
-from memjax.analysis.dynamics_verdict import MEASURES, measure_timing
+from memjax.analysis.dynamics.curves import mean_curve, read_dynamics, shares
+from memjax.analysis.dynamics.verdict import MEASURES, measure_timing
 from memjax.files import write_json
 from memjax.main import read_config
 from memjax.studies import dynamics

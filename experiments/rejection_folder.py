@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from memjax import main
-from memjax.analysis.rejection import (
+from memjax.analysis.rejection.analysis import (
   NUMBERS,
   Difference,
   EmbeddedSets,

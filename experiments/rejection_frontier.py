@@ -18,7 +18,7 @@ import rejection_folder
 import run_folder
 from absl import app, flags, logging
 
-from memjax.analysis.rejection import summarize
+from memjax.analysis.rejection.analysis import summarize
 from memjax.files import write_json
 from memjax.studies import rejection
 from memjax.studies.rejection_setting import prepare

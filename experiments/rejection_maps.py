@@ -18,7 +18,7 @@ import run_folder
 from absl import app, flags
 from sklearn.manifold import TSNE
 
-from memjax.analysis.rejection import measure_distances
+from memjax.analysis.rejection.analysis import measure_distances
 from memjax.scores.rejection import rejection_threshold
 from memjax.studies.rejection_setting import features
 

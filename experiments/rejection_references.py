@@ -17,7 +17,7 @@ import rejection_folder
 import run_folder
 from absl import app, flags
 
-from memjax.analysis.rejection import summarize
+from memjax.analysis.rejection.analysis import summarize
 from memjax.data.dataset import Dataset
 from memjax.data.image_sets import load_image_sets
 

@@ -15,8 +15,8 @@ import rejection_folder
 import run_folder
 from absl import app, flags
 
-from memjax.analysis import rejection_figures
-from memjax.analysis.rejection import measure_distances
+from memjax.analysis.rejection import figures as rejection_figures
+from memjax.analysis.rejection.analysis import measure_distances
 from memjax.studies.rejection_setting import features
 
 _COLUMNS = 10

@@ -14,7 +14,8 @@ import outlier_drawing
 import run_folder
 from absl import app, flags
 
-from memjax.analysis import drawing, figures
+from memjax.analysis import drawing
+from memjax.analysis.memorization import figures
 from memjax.analysis.page import format_number
 
 _SHOWN = 15

@@ -9,14 +9,15 @@ from ml_collections import ConfigDict
 
 from memjax import validate
 from memjax import workdir as run_folder
-from memjax.analysis import report, sample_report
-from memjax.analysis.memorization import analyze
-from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import (
+from memjax.analysis.memorization import report
+from memjax.analysis.memorization.analysis import analyze
+from memjax.analysis.samples import report as sample_report
+from memjax.analysis.samples.analysis import (
   SampleAnalysis,
   analyze_samples,
   check_counts,
 )
+from memjax.analysis.samples.verdict import judge_samples
 from memjax.data.samples import (
   SampleSet,
   check_scales,

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from memjax import files, validate
 from memjax import workdir as run_folder
-from memjax.analysis import dynamics_report
-from memjax.analysis.dynamics import DYNAMICS_FILE, Dynamics
+from memjax.analysis.dynamics import report as dynamics_report
+from memjax.analysis.dynamics.curves import DYNAMICS_FILE, Dynamics
 from memjax.data import synthetic
 from memjax.models.denoiser import Denoiser
 from memjax.scores.kind_references import (

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from memjax import files, validate
 from memjax import workdir as run_folder
-from memjax.analysis import report
-from memjax.analysis.memorization import analyze
+from memjax.analysis.memorization import report
+from memjax.analysis.memorization.analysis import analyze
 from memjax.data import transforms
 from memjax.data.dataset import Dataset
 from memjax.data.sources import load_dataset

@@ -13,9 +13,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from memjax import files, rejection, validate
-from memjax.analysis import page, rejection_figures, rejection_report
-from memjax.analysis.rejection import ModelScores, score_model
-from memjax.analysis.rejection_verdict import ArmResult, Study
+from memjax.analysis import page
+from memjax.analysis.rejection import figures as rejection_figures
+from memjax.analysis.rejection import report as rejection_report
+from memjax.analysis.rejection.analysis import ModelScores, score_model
+from memjax.analysis.rejection.verdict import ArmResult, Study
 from memjax.scores.frechet import frechet_distance
 from memjax.studies.rejection_setting import (
   Setting,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from memjax import files, rejection, validate
 from memjax import workdir as run_folder
-from memjax.analysis.rejection import EmbeddedSets
+from memjax.analysis.rejection.analysis import EmbeddedSets
 from memjax.data.image_sets import ImageSets, load_image_sets
 from memjax.embeddings.base import Embedding
 from memjax.embeddings.embed import embed

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from memjax import distance_ratio, make_folds, memorization_score
-from memjax.analysis.memorization import analyze
+from memjax.analysis.memorization.analysis import analyze
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / 'experiments'
 N, FOLDS, REPEATS, EPOCHS = 60, 5, 3, 6

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from memjax.analysis.dynamics import read_dynamics, shares
+from memjax.analysis.dynamics.curves import read_dynamics, shares
 from memjax.studies import dynamics
 from memjax.training.preemption import Preempted
 

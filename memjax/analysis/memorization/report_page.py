@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from memjax.analysis import page, report_parts
-from memjax.analysis.attacks_report import section as membership_section
-from memjax.analysis.memorization import Analysis
-from memjax.analysis.report_study import Study, share_rough
-from memjax.analysis.verdict import Q_LIMIT, Verdict
+from memjax.analysis.memorization.analysis import Analysis
+from memjax.analysis.memorization.attacks_section import (
+  section as membership_section,
+)
+from memjax.analysis.memorization.study import Study, share_rough
+from memjax.analysis.memorization.verdict import Q_LIMIT, Verdict
 
 __all__ = ['make_page', 'make_unscored_page']
 

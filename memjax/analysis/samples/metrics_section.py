@@ -6,7 +6,7 @@ import numpy as np
 
 from memjax.analysis import page
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.sample_metrics import MOST_FEATURES, SampleMetrics
+from memjax.analysis.samples.metrics import MOST_FEATURES, SampleMetrics
 
 __all__ = [
   'metrics_arrays',

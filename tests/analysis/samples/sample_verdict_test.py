@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from memjax.analysis.page import VERDICTS
-from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.samples.analysis import analyze_samples
+from memjax.analysis.samples.verdict import judge_samples
 from memjax.analysis.stats import Interval
 
 

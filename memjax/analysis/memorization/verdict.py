@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memjax.analysis import page
-from memjax.analysis.memorization import Analysis, Interval
+from memjax.analysis.memorization.analysis import Analysis, Interval
 
 __all__ = ['Verdict', 'judge']
 

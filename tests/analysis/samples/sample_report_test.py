@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from memjax import workdir as run_folder
-from memjax.analysis import sample_figures
-from memjax.analysis.sample_report import Audit, most_suspicious, write_samples
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.samples import figures as sample_figures
+from memjax.analysis.samples.analysis import analyze_samples
+from memjax.analysis.samples.report import Audit, most_suspicious, write_samples
 from memjax.analysis.stats import Interval
 
 PERMUTATIONS = 99

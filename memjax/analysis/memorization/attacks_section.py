@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from memjax.analysis import page
-from memjax.analysis.attacks import Attack, MembershipAttacks
+from memjax.analysis.memorization.attacks import Attack, MembershipAttacks
 from memjax.analysis.page import format_number, format_p
 
 __all__ = ['ARRAYS', 'membership_arrays', 'membership_record', 'section']

@@ -11,8 +11,14 @@ import numpy as np
 import scipy.stats
 
 from memjax.analysis import stats
-from memjax.analysis.attacks import MembershipAttacks, attack_models
-from memjax.analysis.estimators import EstimatorPart, compare_estimators
+from memjax.analysis.memorization.attacks import (
+  MembershipAttacks,
+  attack_models,
+)
+from memjax.analysis.memorization.estimators import (
+  EstimatorPart,
+  compare_estimators,
+)
 from memjax.scores.memorization import MemorizationScores, memorization_score
 from memjax.scores.memorization_null import (
   MemorizationTest,

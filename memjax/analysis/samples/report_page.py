@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from memjax.analysis import page, sample_figures
+from memjax.analysis import page
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.sample_verdict import SampleVerdict
-from memjax.analysis.samples import SampleAnalysis
+from memjax.analysis.samples import figures as sample_figures
+from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.analysis.samples.verdict import SampleVerdict
 from memjax.data.samples import as_images
 
 __all__ = [

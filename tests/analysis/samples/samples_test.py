@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 
 from memjax import frechet_distance, precision_recall
-from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.samples.analysis import analyze_samples
+from memjax.analysis.samples.verdict import judge_samples
 
 SIZE, FEATURES = 300, 8
 PERMUTATIONS = 119

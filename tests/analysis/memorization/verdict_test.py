@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from memjax import make_folds
-from memjax.analysis.memorization import analyze
-from memjax.analysis.verdict import judge
+from memjax.analysis.memorization.analysis import analyze
+from memjax.analysis.memorization.verdict import judge
 
 
 def analysis(effect=0.0, share=1.0, num_repeats=4, seed=0, **options):

@@ -9,21 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from memjax.analysis import (
-  page,
-  rejection_figures,
-  report_parts,
-  sample_figures,
-)
+from memjax.analysis import page, report_parts
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.rejection import (
+from memjax.analysis.rejection import figures as rejection_figures
+from memjax.analysis.rejection.analysis import (
   ArmScores,
   Difference,
   compare_arms,
   measure_distances,
   summarize,
 )
-from memjax.analysis.rejection_verdict import (
+from memjax.analysis.rejection.verdict import (
   WORDS,
   ArmResult,
   Study,
@@ -31,6 +27,7 @@ from memjax.analysis.rejection_verdict import (
   judge,
   with_interval,
 )
+from memjax.analysis.samples import figures as sample_figures
 from memjax.training.metrics_writer import read_metrics
 
 __all__ = ['Shown', 'write']

@@ -12,18 +12,19 @@ from typing import Any
 
 from memjax import files
 from memjax.analysis import page, report_parts
-from memjax.analysis.sample_comparison import (
+from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.analysis.samples.comparison import (
   SecondView,
   comparison_record,
   comparison_section,
   disagreement,
 )
-from memjax.analysis.sample_metrics_page import (
+from memjax.analysis.samples.metrics_section import (
   metrics_arrays,
   metrics_record,
   metrics_section,
 )
-from memjax.analysis.sample_page import (
+from memjax.analysis.samples.report_page import (
   HOW_TO_READ,
   METHOD,
   Audit,
@@ -33,8 +34,7 @@ from memjax.analysis.sample_page import (
   most_suspicious,
   views,
 )
-from memjax.analysis.sample_verdict import SampleVerdict, judge_samples
-from memjax.analysis.samples import SampleAnalysis
+from memjax.analysis.samples.verdict import SampleVerdict, judge_samples
 
 __all__ = ['Audit', 'SecondView', 'most_suspicious', 'write_samples']
 

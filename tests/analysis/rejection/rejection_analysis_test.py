@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax.analysis import rejection, rejection_verdict
+from memjax.analysis.rejection import analysis as rejection
+from memjax.analysis.rejection import verdict as rejection_verdict
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST, HONEST = RNG.normal(size=(3, 300, 4)) + 2

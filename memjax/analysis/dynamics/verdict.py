@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memjax.analysis.dynamics import (
+from memjax.analysis.dynamics.curves import (
   Delay,
   Dynamics,
   HalfTime,

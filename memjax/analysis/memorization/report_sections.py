@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from memjax.analysis import figures, page
-from memjax.analysis.memorization import QUANTILES, Analysis
-from memjax.analysis.report_study import FullRun, Study
+from memjax.analysis import page
+from memjax.analysis.memorization import figures
+from memjax.analysis.memorization.analysis import QUANTILES, Analysis
+from memjax.analysis.memorization.study import FullRun, Study
 
 __all__ = ['make_sections']
 

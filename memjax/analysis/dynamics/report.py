@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from memjax.analysis import dynamics_figures as figures
 from memjax.analysis import page, report_parts
-from memjax.analysis.dynamics import (
+from memjax.analysis.dynamics import figures
+from memjax.analysis.dynamics.curves import (
   DYNAMICS_FILE,
   Dynamics,
   mean_curve,
   shares,
 )
-from memjax.analysis.dynamics_verdict import (
+from memjax.analysis.dynamics.verdict import (
   MEASURES,
   Timing,
   Verdict,

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from memjax.analysis import drawing
 from memjax.analysis.drawing import Figure
-from memjax.analysis.dynamics import Curve
+from memjax.analysis.dynamics.curves import Curve
 
 __all__ = ['kind_curves', 'memorized_places', 'rate_beside_null']
 

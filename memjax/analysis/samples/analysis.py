@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
 from memjax.analysis import stats
-from memjax.analysis.nearness import Nearness, measure_nearness
-from memjax.analysis.sample_metrics import SampleMetrics, measure_samples
+from memjax.analysis.samples.metrics import SampleMetrics, measure_samples
+from memjax.analysis.samples.nearness import Nearness, measure_nearness
 from memjax.distances import sample_sets
 from memjax.scores import copying as copying_scores
 from memjax.scores.authenticity import AuthenticityTest, authenticity

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.rejection import (
+from memjax.analysis.rejection.analysis import (
   ArmScores,
   Difference,
   EmbeddedSets,

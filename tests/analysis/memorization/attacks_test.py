@@ -8,9 +8,9 @@ import scipy.stats
 
 from memjax import make_folds
 from memjax import workdir as run_folder
-from memjax.analysis import report
-from memjax.analysis.attacks import attack_models
-from memjax.analysis.memorization import analyze
+from memjax.analysis.memorization import report
+from memjax.analysis.memorization.analysis import analyze
+from memjax.analysis.memorization.attacks import attack_models
 from memjax.scores.memorization_null import fold_permutations
 
 

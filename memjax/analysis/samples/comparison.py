@@ -12,8 +12,8 @@ from jaxtyping import Int
 
 from memjax.analysis import page
 from memjax.analysis.page import format_number
-from memjax.analysis.sample_verdict import SampleVerdict
-from memjax.analysis.samples import SampleAnalysis
+from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.analysis.samples.verdict import SampleVerdict
 
 __all__ = [
   'Comparison',

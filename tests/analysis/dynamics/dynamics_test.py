@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 
 from memjax import files
-from memjax.analysis.dynamics import (
+from memjax.analysis.dynamics.curves import (
   DYNAMICS_FILE,
   Dynamics,
   delay,
@@ -12,7 +12,7 @@ from memjax.analysis.dynamics import (
   read_dynamics,
   shares,
 )
-from memjax.analysis.dynamics_verdict import judge, measure_timing
+from memjax.analysis.dynamics.verdict import judge, measure_timing
 
 KINDS = ('all', 'inlier', 'outlier', 'duplicate', 'inlier_subset')
 EPOCHS = np.arange(0, 101, 5)

@@ -14,16 +14,19 @@ import numpy as np
 
 from memjax import files
 from memjax.analysis import report_parts
-from memjax.analysis.attacks_report import (
+from memjax.analysis.memorization.analysis import QUANTILES, Analysis
+from memjax.analysis.memorization.attacks_section import (
   ARRAYS,
   membership_arrays,
   membership_record,
 )
-from memjax.analysis.memorization import QUANTILES, Analysis
-from memjax.analysis.report_page import make_page, make_unscored_page
-from memjax.analysis.report_sections import make_sections
-from memjax.analysis.report_study import FullRun, Study, share_rough
-from memjax.analysis.verdict import Q_LIMIT, Verdict, judge
+from memjax.analysis.memorization.report_page import (
+  make_page,
+  make_unscored_page,
+)
+from memjax.analysis.memorization.report_sections import make_sections
+from memjax.analysis.memorization.study import FullRun, Study, share_rough
+from memjax.analysis.memorization.verdict import Q_LIMIT, Verdict, judge
 
 __all__ = ['FullRun', 'Study', 'write', 'write_unscored']
 

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 import memjax
-from memjax.analysis.sample_comparison import (
+from memjax.analysis.samples.analysis import analyze_samples
+from memjax.analysis.samples.comparison import (
   SecondView,
   compare,
   comparison_record,
   comparison_section,
   disagreement,
 )
-from memjax.analysis.sample_metrics import measure_samples
-from memjax.analysis.sample_metrics_page import (
+from memjax.analysis.samples.metrics import measure_samples
+from memjax.analysis.samples.metrics_section import (
   metrics_arrays,
   metrics_record,
   metrics_rows,
   metrics_section,
 )
-from memjax.analysis.sample_verdict import judge_samples
-from memjax.analysis.samples import analyze_samples
+from memjax.analysis.samples.verdict import judge_samples
 
 SIZE, FEATURES = 150, 6
 RNG = np.random.default_rng(0)

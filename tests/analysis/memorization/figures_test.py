@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax.analysis import drawing, figures, page
+from memjax.analysis import drawing, page
+from memjax.analysis.memorization import figures
 
 NAN = np.nan
 
@@ -528,7 +529,7 @@ def test_pyplot_is_never_imported():
   code = (
     'import sys, memjax; assert "matplotlib" not in sys.modules;'
     'import memjax.analysis.page; assert "matplotlib" not in sys.modules;'
-    'import memjax.analysis.figures; assert "matplotlib" in sys.modules;'
+    'import memjax.analysis.drawing; assert "matplotlib" in sys.modules;'
     'assert "matplotlib.pyplot" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True, timeout=120)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memjax.analysis.page import format_number, format_p
-from memjax.analysis.samples import SampleAnalysis
+from memjax.analysis.samples.analysis import SampleAnalysis
 
 __all__ = ['LEVEL', 'SampleVerdict', 'View', 'judge_samples']
 

@@ -1,0 +1,1 @@
+"""What is memorized when: curves over training, verdict, figures, report."""

@@ -1,0 +1,1 @@
+"""What a K-fold study found: its numbers, verdict, figures and report."""

@@ -1,0 +1,1 @@
+"""What Memorization Rejection did: its numbers, verdict, figures, report."""

@@ -1,0 +1,1 @@
+"""What an audit of samples found: its numbers, verdict, figures and report."""
