@@ -104,8 +104,8 @@ def get_config(variant=''):
   config.evaluate.lift = 'auto'
 
   config.stop = config_dict.ConfigDict()
-  # Stop when the outliers, as canaries, are memorized at this level of the
-  # test; 0: never.
+  # Stop when the outliers, as canaries, are memorized: the chance of a false
+  # alarm in the whole run, divided among its evaluations; 0: never stop.
   config.stop.canary_level = 0.0
 
   if variant == 'noise':

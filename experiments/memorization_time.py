@@ -28,14 +28,6 @@ from memjax.files import write_atomically, write_json
 from memjax.main import read_config
 from memjax.studies import dynamics
 
-_RUNS = flags.DEFINE_string('runs', 'runs/memorization_time', 'Where runs go.')
-_OUT = flags.DEFINE_string(
-  'out', 'experiments/results/memorization_time.json', 'Where results go.'
-)
-_SIZES = flags.DEFINE_list('sizes', ['32', '64', '128', '256'], 'n.')
-_REPEATS = flags.DEFINE_integer('repeats', 8, 'Repeats of each n.')
-_STEPS = flags.DEFINE_integer('steps', 8000, 'Steps; more for n > 128.')
-
 _BATCH = 32
 _LEVELS = {'memorization': 0.1, 'more memorization': 0.2}
 _DONE = 0.95
@@ -46,15 +38,15 @@ _LABELS = {
 }
 
 
-def make_config(size):
+def make_config(size, repeats, steps):
   """The study without injected points, sampled at about equal log steps."""
   config = read_config('configs/moons_dynamics.py:small')
-  config.num_repeats = _REPEATS.value
+  config.num_repeats = repeats
   config.data.num_inliers = size
   config.outliers.num = config.duplicates.num = 0
   config.train.batch_size = _BATCH
   config.model.num_steps = 250
-  steps = _STEPS.value * max(size, 128) // 128
+  steps = steps * max(size, 128) // 128
   config.train.epochs = steps * _BATCH // size
   grid = np.geomspace(30, steps, 24) * _BATCH / size
   visits = {*grid.round().astype(int), config.train.epochs}
@@ -87,7 +79,7 @@ def measure(folder, size):
   found = read_dynamics(folder)
   steps = found.epochs * (size // _BATCH)
   excess = shares(found, 'all').excess
-  fresh = draw_shape('moons', 2000, seed=12345)
+  fresh = draw_shape('moons', 2000, seed=12345, is_independent=True)
   spread = within(fresh)
   distance = []
   for epoch in found.epochs:
@@ -161,24 +153,38 @@ def draw(results):
   return drawing.finish(figure), exponents
 
 
-def main(_) -> None:
+def main(runs, out, sizes, repeats, steps):
   """Goes on with what is missing, prints and draws."""
   logging.set_verbosity(logging.INFO)
-  results = {}
-  for size in map(int, _SIZES.value):
-    folder = pathlib.Path(_RUNS.value) / f'n_{size}'
-    if not (folder / 'report.html').exists():
-      dynamics.run(make_config(size), folder)
+  out, results = pathlib.Path(out), {}
+  for size in sizes:
+    folder = pathlib.Path(runs) / f'n_{size}'
+    dynamics.run(make_config(size, repeats, steps), folder)
     results[str(size)] = measure(folder, size)
     print(size, {**results[str(size)], 'curves': None}, flush=True)
-    write_json(pathlib.Path(_OUT.value), {'n': results})
+    write_json(out, {'n': results})
   figure, exponents = draw(results)
-  write_json(pathlib.Path(_OUT.value), {'n': results, 'exponents': exponents})
+  write_json(out, {'n': results, 'exponents': exponents})
   content = png(figure)
-  write_atomically(
-    pathlib.Path(_OUT.value).with_suffix('.png'), lambda f: f.write(content)
-  )
+  write_atomically(out.with_suffix('.png'), lambda file: file.write(content))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  _RUNS = flags.DEFINE_string(
+    'runs', 'runs/memorization_time', 'Where runs go.'
+  )
+  _OUT = flags.DEFINE_string(
+    'out', 'experiments/results/memorization_time.json', 'Where results go.'
+  )
+  _SIZES = flags.DEFINE_list('sizes', ['32', '64', '128', '256'], 'n.')
+  _REPEATS = flags.DEFINE_integer('repeats', 8, 'Repeats of each n.')
+  _STEPS = flags.DEFINE_integer('steps', 8000, 'Steps; more for n > 128.')
+  app.run(
+    lambda _: main(
+      _RUNS.value,
+      _OUT.value,
+      [int(size) for size in _SIZES.value],
+      _REPEATS.value,
+      _STEPS.value,
+    )
+  )

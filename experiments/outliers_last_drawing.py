@@ -29,7 +29,7 @@ def write_png(path, results):
     1.6 + 0.5 * len(results),
     'Are outliers memorized later than as many inliers?',
     'time to half of the final excess over chance, outliers / inliers; 95 % '
-    'intervals over repeats; left of 1: earlier',
+    'intervals over repeats, cut at the frame; left of 1: earlier',
   )
   rows = np.arange(len(results))
   for k, (measure, (color, marker, name)) in enumerate(_LOOKS.items()):
@@ -37,10 +37,11 @@ def write_png(path, results):
       np.array([d[key] for d in found[measure]], np.float64)
       for key in ('factor', 'low', 'high')
     )
-    clipped = np.clip([low, high], *_LIMITS)
+    value, low, high = np.clip([value, low, high], *_LIMITS)
     ax.errorbar(
-      value, rows + 0.22 * (k - 1), xerr=np.abs(clipped - value), color=color,
-      marker=marker, ls='', capsize=2, ms=5, label=name,
+      value, rows + 0.22 * (k - 1), xerr=[value - low, high - value],
+      color=color, marker=marker, ls='', capsize=2, ms=5, label=name,
+      clip_on=False,
     )  # fmt: skip
   ax.axvline(1, color=drawing.GREY, ls=drawing.DASHED, lw=1)
   ax.set_xscale('log')

@@ -7,6 +7,7 @@ tells them apart: that is what makes test points a null.
 """
 
 import csv
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -108,17 +109,24 @@ def draw_shape(
   *,
   seed: int,
   noise: float = 0.03,
+  is_independent: bool = False,
   data_dir: str | None = None,
 ) -> Float[np.ndarray, 'n 2']:
   """Draws points of one of tiny-diffusion's shapes.
 
   With seed 42 and 8,000 points they are its own, number for number.
 
+  scikit-learn's moons, which it takes, are no independent draws: their angles
+  lie on a regular grid, so that two sets of one size share all angles and
+  differ in noise alone. What compares sets needs `is_independent`.
+
   Args:
     shape: 'moons', 'dino', 'line' or 'circle'.
     num_points: n.
     seed: of the draw.
     noise: of the moons, before they are stretched by 2 and 3.
+    is_independent: draw the moons' angles, uniformly; the other shapes' points
+      are independent in any case.
     data_dir: where to look first for the points of the dinosaur.
 
   Raises:
@@ -136,7 +144,9 @@ def draw_shape(
   num_points = validate.integer('num_points', num_points, 1)
   seed = validate.integer('seed', seed, 0, 2**32 - 1)
   if shape == 'moons':
-    return _moons(num_points, seed, validate.real('noise', noise, 0.0, 10.0))
+    noise = validate.real('noise', noise, 0.0, 10.0)
+    moons = _independent_moons if is_independent else _regular_moons
+    return (moons(num_points, seed, noise) + 0.3) * np.array([2.0, 3.0]) - 1.0
   rng = np.random.default_rng(seed)
   if shape == 'line':
     x = rng.uniform(-0.5, 0.5, num_points)
@@ -146,11 +156,21 @@ def draw_shape(
   return _dino(num_points, rng, data_dir)
 
 
-def _moons(num_points: int, seed: int, noise: float) -> np.ndarray:
+def _regular_moons(num_points: int, seed: int, noise: float) -> np.ndarray:
   from sklearn.datasets import make_moons  # half a second
 
-  points = make_moons(num_points, random_state=seed, noise=noise)[0]
-  return (points + 0.3) * np.array([2.0, 3.0]) - 1.0
+  return make_moons(num_points, random_state=seed, noise=noise)[0]
+
+
+def _independent_moons(num_points: int, seed: int, noise: float) -> np.ndarray:
+  """The same two half circles, each point on one of them at random."""
+  rng = np.random.default_rng(seed)
+  angle = np.pi * rng.uniform(0, 1, num_points)
+  upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  lower = np.array([1.0, 0.5]) - upper
+  is_upper = rng.uniform(0, 1, (num_points, 1)) < 0.5
+  points = np.where(is_upper, upper, lower)
+  return points + noise * rng.normal(size=points.shape)
 
 
 def _circle(num_points: int, rng: np.random.Generator) -> np.ndarray:
@@ -238,18 +258,17 @@ def draw_points(
   low = max(2, injection.num_duplicates)
   validate.integer('num_test_inliers', num_test_inliers, low)
   seed = validate.integer('seed', seed, 0, 2**32 - 1)
-  draw = lambda size, number: draw_shape(
-    shape, size, seed=number, noise=noise, data_dir=data_dir
-  )
+  draw = functools.partial(draw_shape, shape, noise=noise, data_dir=data_dir)
   centre, gap = _place_outliers(
-    draw(_REFERENCE_SIZE, _REFERENCE_SEED),
+    draw(_REFERENCE_SIZE, seed=_REFERENCE_SEED),
     injection,
     np.random.default_rng([seed, repeat, 0]),
   )
   sets = []
-  for number, size in ((1, num_inliers), (2, num_test_inliers)):
-    sequence = np.random.SeedSequence([seed, repeat, number])
-    inliers = draw(size, int(sequence.generate_state(1)[0]))
+  for part, size in ((1, num_inliers), (2, num_test_inliers)):
+    sequence = np.random.SeedSequence([seed, repeat, part])
+    number = int(sequence.generate_state(1)[0])
+    inliers = draw(size, seed=number, is_independent=True)
     rng = np.random.default_rng(sequence)
     sets.append(_inject(inliers, centre, injection, rng))
   return Draw(sets[0], sets[1], centre, gap)

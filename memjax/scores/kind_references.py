@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from memjax import validate
-from memjax.data.synthetic import INLIER, OUTLIER, Draw, LabelledPoints
+from memjax.data.synthetic import (
+  DUPLICATE,
+  INLIER,
+  OUTLIER,
+  Draw,
+  LabelledPoints,
+)
 from memjax.data.synthetic import KINDS as INJECTED
 from memjax.scores.memorized_kinds import (
   KindCounts,
@@ -29,8 +35,8 @@ __all__ = [
   'equal_subset',
 ]
 
-# The last is a part of the inliers that is as large as what was injected: kinds
-# of one size have curves of one noise.
+# The last is a part of the inliers that is as large as the smallest kind that
+# was injected: kinds of one size have curves of one noise.
 KINDS = ('all', *INJECTED, 'inlier_subset')
 TEST_SETS = ('with_outliers', 'without_outliers')
 
@@ -63,8 +69,11 @@ def compare(draw: Draw, test_set: str, *, seed: int) -> Comparison:
   """
   validate.one_of('test_set', test_set, TEST_SETS)
   train, test = draw.train, draw.test
-  size = int((train.kind == OUTLIER).sum())
-  size = size or len(np.unique(train.group[train.kind > OUTLIER]))
+  sizes = (
+    len(np.unique(train.group[train.kind == kind]))
+    for kind in (OUTLIER, DUPLICATE)
+  )
+  size = min((size for size in sizes if size), default=0)
   kept = np.arange(len(test.kind))
   if test_set == 'without_outliers':
     kept = np.flatnonzero(test.kind != OUTLIER)

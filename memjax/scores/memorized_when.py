@@ -59,11 +59,19 @@ def time_memorized(
     epochs: of two or more evaluations; or their logarithms, or their numbers.
     counts: of `memorized_from`, at each of them.
 
+  Raises:
+    ValueError: fewer than two evaluations.
+
   Example:
     >>> time_memorized(np.array([1.0, 3.0]), np.array([[1, 0, 0], [3, 2, 0]]))
     array([2.5, 3. , 5. ])
   """
   epochs = np.asarray(epochs, np.float64)
+  if len(epochs) < 2:
+    raise ValueError(
+      f'epochs has {len(epochs)} evaluations: expected two or more, to tell '
+      'what comes later.'
+    )
   total = counts.sum(axis=0)
   weighted = (epochs[:, None] * counts).sum(axis=0)
   after = 2 * epochs[-1] - epochs[-2]

@@ -38,7 +38,7 @@ from memjax.training.resumable import run_resumable
 
 __all__ = ['run']
 
-_TRAIN, _SAMPLE, _SUBSET = range(3)
+_TRAIN, _SAMPLE, _SUBSET, _INIT = range(4)
 # What may change in a folder that holds a run.
 _FREE = ('config.train.checkpoint_seconds',)
 # Samples in one pass: a CPU's cache, or all.
@@ -51,7 +51,7 @@ class _Plan(NamedTuple):
   visits: list[int]
   shown: list[int]
   ratios: tuple[float, ...]
-  canary_level: float
+  canary_level: float  # of each visit's test; 0: none
   canary_set: int  # of the test sets, the one with outliers
   checkpoint_seconds: float
 
@@ -154,7 +154,7 @@ def _make_plan(config: ConfigDict) -> _Plan:
     visits=visits,
     shown=_shown(config, visits),
     ratios=_ratios(config),
-    canary_level=_canary_level(config),
+    canary_level=_canary_level(config) / len(visits),
     canary_set=list(config.evaluate.test_sets).index('with_outliers')
     if config.stop.canary_level
     else 0,
@@ -196,6 +196,7 @@ def _make_programs(
     scale_by_loss=bool(config.train.scale_gradient_by_loss),
   )
   on_device = jnp.asarray(points)
+  init_keys = _keys(config.seed, _INIT, num_repeats)
   train_keys = _keys(config.seed, _TRAIN, num_repeats)
   sample_keys = _keys(config.seed, _SAMPLE, num_repeats)
   init = jax.jit(jax.vmap(lambda k: init_epoch_state(model, optimizer, k)))
@@ -209,7 +210,7 @@ def _make_programs(
       return function(*args)
 
   return _Programs(
-    init=lambda: init(train_keys),
+    init=lambda: init(init_keys),
     advance=lambda state, begin, end: in_float32(
       train, state, on_device, jnp.int32(begin), jnp.int32(end), train_keys
     ),

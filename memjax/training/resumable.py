@@ -72,7 +72,8 @@ def run_resumable(
 
   Raises:
     Preempted: on SIGTERM or Ctrl-C, after saving.
-    ValueError: a visit beyond the last step.
+    ValueError: a visit beyond the last step; the folder holds more steps than
+      asked for, and a later state cannot become an earlier one.
 
   Example:
     >>> import tempfile
@@ -97,6 +98,11 @@ def run_resumable(
   ):
     found = checkpoints.restore(state) or Checkpoint(0, state, {})
     position = _Position(found.state, **found.metadata)
+    if position.step > num_steps:
+      raise ValueError(
+        f'num_steps={num_steps}: {directory} holds a run of {position.step} '
+        'steps; expected at least as many, or another folder.'
+      )
     if position.step:
       logging.info('Goes on after step %d of %d.', position.step, num_steps)
       progress.skip('step', position.step * units_per_step)

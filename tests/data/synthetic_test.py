@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
+from scipy.stats import mannwhitneyu
 
 from memjax.data import synthetic
 from memjax.data.synthetic import (
@@ -74,6 +76,44 @@ def test_dinosaur_from_a_file(tmp_path, monkeypatch):
   assert {tuple(c) for c in corner} == {(0, 0), (1, 0), (0, 1), (1, 1)}
   spread = (points - 4 * corner).std(0)
   np.testing.assert_allclose(spread, 0.15 * 4 / np.array([54, 48]), rtol=0.05)
+
+
+def test_independent_moons_are_the_same_moons():
+  points = draw_shape('moons', 20_000, seed=1, noise=0.0, is_independent=True)
+  mean, sd, (low, high), _ = PUBLISHED['moons']
+  np.testing.assert_allclose(points.mean(0), mean, atol=0.05)
+  np.testing.assert_allclose(points.std(0), sd, atol=0.02)
+  # Without noise they lie on the half circles that the published ones surround.
+  unit = (points + 1) / np.array([2.0, 3.0]) - 0.3
+  upper = np.abs(np.linalg.norm(unit, axis=1) - 1) < 1e-9
+  lower = np.abs(np.linalg.norm(unit - [1, 0.5], axis=1) - 1) < 1e-9
+  assert (upper | lower).all()
+  assert abs(upper.mean() - 0.5) < 0.02
+  assert (points.min(0) > np.array(low) + 0.02).all()
+  assert (points.max(0) < np.array(high) - 0.02).all()
+
+
+@pytest.mark.parametrize('shape', ['moons', 'line', 'circle'])
+def test_train_and_test_are_independent_draws(shape):
+  """As far from each other as fresh draws; moons on one grid are nearer."""
+  independent = {'is_independent': True}
+  nearest = lambda a, b: cKDTree(b).query(a)[0].mean()
+  pairs, fresh = [], []
+  for repeat in range(30):
+    draw = draw_points(
+      shape, 60, Injection(), seed=5, repeat=repeat, noise=0.001
+    )
+    pairs.append(nearest(draw.train.points, draw.test.points))
+    one, two = (
+      draw_shape(shape, 60, seed=1000 + 2 * repeat + k, noise=0.001,
+                 **independent)
+      for k in range(2)
+    )  # fmt: skip
+    fresh.append(nearest(one, two))
+  assert mannwhitneyu(pairs, fresh).pvalue > 1e-3
+  if shape == 'moons':
+    grids = [draw_shape(shape, 60, seed=s, noise=0.001) for s in range(2)]
+    assert nearest(*grids) < 0.1 * np.mean(fresh)
 
 
 def test_draw_is_what_it_says():

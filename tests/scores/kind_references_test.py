@@ -25,7 +25,7 @@ def test_kinds_are_marked_in_train_and_test():
   train, test = compare(draw, 'with_outliers', seed=1)
   for part, own in ((train, draw.train), (test, draw.test)):
     assert (part.points == own.points).all()
-    assert part.member.sum(axis=0).tolist() == [78, 55, 8, 15, 8]
+    assert part.member.sum(axis=0).tolist() == [78, 55, 8, 15, 5]
     for kind, column in ((INLIER, 1), (OUTLIER, 2), (DUPLICATE, 3)):
       np.testing.assert_array_equal(part.member[:, column], own.kind == kind)
     # The subset is one of inliers.
@@ -36,14 +36,14 @@ def test_a_test_set_without_outliers():
   draw = draw_points('moons', 60, INJECTION, seed=0)
   train, test = compare(draw, 'without_outliers', seed=1)
   assert len(train.points) == 78
-  assert test.member.sum(axis=0).tolist() == [70, 55, 0, 15, 8]
+  assert test.member.sum(axis=0).tolist() == [70, 55, 0, 15, 5]
 
 
 def test_unequal_sets_are_cut_to_equal_kinds():
   draw = draw_points('moons', 60, INJECTION, seed=0, num_test_inliers=200)
   train, test = compare(draw, 'with_outliers', seed=1)
   counts = [part.member.sum(axis=0).tolist() for part in (train, test)]
-  assert counts[0] == counts[1] == [78, 55, 8, 15, 8]
+  assert counts[0] == counts[1] == [78, 55, 8, 15, 5]
 
 
 def test_counts_of_repeats_are_those_of_each():
@@ -87,3 +87,10 @@ def test_an_unknown_test_set():
   draw = draw_points('moons', 60, INJECTION, seed=0)
   with pytest.raises(ValueError, match="Did you mean 'with_outliers'"):
     compare(draw, 'with_outlier', seed=0)
+
+
+def test_as_many_inliers_as_the_smallest_injected_kind():
+  injection = Injection(num_outliers=9, num_duplicates=4, num_copies=3)
+  draw = draw_points('line', 30, injection, seed=0)
+  for part in compare(draw, 'with_outliers', seed=0):
+    assert part.member[:, KINDS.index('inlier_subset')].sum() == 4

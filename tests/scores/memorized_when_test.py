@@ -39,3 +39,8 @@ def test_times_rank_items_that_were_planted_later():
     nulls.append(auroc(time, rng.permutation(is_target)))
   assert np.mean(aurocs) > 0.8
   assert abs(np.mean(nulls) - 0.5) < 0.06
+
+
+def test_one_evaluation_tells_nothing():
+  with pytest.raises(ValueError, match='epochs has 1 evaluations'):
+    time_memorized(np.array([5.0]), np.ones((1, 3)))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -76,6 +77,14 @@ def test_nothing_injected(tmp_path):
   dynamics.run(config, tmp_path)
   assert read_dynamics(tmp_path).members.tolist() == [12, 12, 0, 0, 0]
   assert 'outliers against' not in (tmp_path / 'report.html').read_text()
+
+
+def test_all_points_duplicated(tmp_path):
+  """No inliers are left to compare with; a report is written all the same."""
+  config = tiny()
+  config.duplicates.num = 12
+  dynamics.run(config, tmp_path)
+  assert read_dynamics(tmp_path).members.tolist() == [15, 0, 3, 12, 0]
 
 
 def test_repeats_together_equal_each_alone(tmp_path, no_report):
@@ -156,6 +165,39 @@ def test_canaries_stop_training(tmp_path, monkeypatch):
   # The same command again changes nothing.
   dynamics.run(config, tmp_path)
   assert read_dynamics(tmp_path).epochs.tolist() == [0]
+
+
+def test_the_level_of_canaries_is_divided_among_the_evaluations(
+  tmp_path, monkeypatch
+):
+  """Else a run that looks often would stop by chance."""
+  levels = []
+  monkeypatch.setattr(
+    dynamics,
+    'canaries_are_memorized',
+    lambda counts, level: bool(levels.append(level)),
+  )
+  config = tiny()
+  config.stop.canary_level = 0.01
+  dynamics.run(config, tmp_path)
+  count = len(read_dynamics(tmp_path).epochs)
+  assert count > 1
+  assert levels == [pytest.approx(0.01 / count)] * count
+
+
+def test_initial_weights_and_training_share_no_stream(monkeypatch):
+  """fold_in(key, 1) is split(key)[1], bit for bit, so they could collide."""
+  used = []
+  make = dynamics._keys
+  monkeypatch.setattr(
+    dynamics, '_keys', lambda *args: used.append(make(*args)) or used[-1]
+  )
+  config = tiny()
+  draws = [dynamics._draw(config, r) for r in range(config.num_repeats)]
+  dynamics._make_programs(config, draws)
+  data = np.concatenate([jax.random.key_data(keys) for keys in used])
+  assert len(used) == 3
+  assert len(np.unique(data, axis=0)) == len(data)
 
 
 @pytest.mark.slow

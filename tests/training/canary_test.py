@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from memjax.data.synthetic import Injection, draw_points
+from memjax.scores.kind_references import KINDS, compare, count_repeats
 from memjax.training.canary import (
   CanaryCounts,
   canaries_are_memorized,
@@ -18,11 +20,22 @@ def test_sign_test_by_hand():
 
 
 def test_false_alarms_are_as_rare_as_the_level_says():
-  rng = np.random.default_rng(0)
-  both = rng.binomial(40, 0.3, size=(4000, 2))
+  """Samples of the process itself: counted as a study counts them."""
+  injection = Injection(num_outliers=20, outlier_direction=0.0)
+  draw = lambda repeat: draw_points(
+    'line', 40, injection, seed=0, repeat=repeat
+  )
+  samples = np.stack([draw(1000 + r).train.points for r in range(400)])
+  comparisons = [
+    [compare(draw(r), 'with_outliers', seed=r)] for r in range(400)
+  ]
+  counts = count_repeats(samples, comparisons, (1.5,))
+  at = (slice(None), 0, 0, KINDS.index('outlier'))
+  pairs = np.stack([counts['copied'][at], counts['swapped_copied'][at]], axis=1)
+  assert pairs.mean() > 3  # there is something to alarm
   alarms = [
-    canaries_are_memorized(CanaryCounts(*map(int, row)), level=0.05)
-    for row in both
+    canaries_are_memorized(CanaryCounts(*map(int, pair)), level=0.05)
+    for pair in pairs
   ]
   assert np.mean(alarms) <= 0.05
 

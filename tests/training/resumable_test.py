@@ -148,3 +148,11 @@ def test_a_visit_beyond_the_end_is_refused(tmp_path, step):
     run_resumable(
       fresh(), advance, 10, tmp_path, visits=(step,), visit=lambda *a: None
     )
+
+
+def test_fewer_steps_than_were_taken_are_refused(tmp_path):
+  run_resumable(fresh(), advance, 9, tmp_path)
+  with pytest.raises(ValueError, match='num_steps=8.* holds a run of 9 steps'):
+    run_resumable(fresh(), advance, 8, tmp_path)
+  done = run_resumable(fresh(), advance, 12, tmp_path)
+  np.testing.assert_array_equal(done.state['x'], reference(12))

@@ -36,6 +36,8 @@ DYNAMICS_FILE = 'arrays/dynamics.npz'
 _TAIL = 0.2
 # If more of the resamples than this have no final rise, there is no interval.
 _MOST_UNDEFINED = 0.05
+# Of fewer repeats there are too few different resamples for an interval.
+_FEWEST_RESAMPLED = 5
 
 
 class Dynamics(NamedTuple):
@@ -81,7 +83,7 @@ class Shares(NamedTuple):
     null: the same with train and test swapped.
     excess: rate − null; 0 without memorization.
     conditional: of the samples near this kind, memorized, less its null; does
-      not depend on how many samples are near.
+      not depend on how many samples are near. NaN where none is.
     generated: of all samples, those near this kind.
     copied: of the kind's members, those that a sample is memorized from, less
       its null.
@@ -160,7 +162,7 @@ def read_dynamics(workdir: pathlib.Path) -> Dynamics:
 def shares(
   dynamics: Dynamics, kind: str, *, ratio: int = 0, test_set: int = 0
 ) -> Shares:
-  """The curves of one kind.
+  """The curves of one kind; NaN throughout in repeats that diverged.
 
   Args:
     dynamics: counts.
@@ -175,42 +177,45 @@ def shares(
   k = kinds.index(validate.one_of('kind', kind, kinds))
   at = (slice(None), slice(None), test_set, ratio, k)
   total = float(dynamics.num_samples)
-  memorized, swapped = dynamics.memorized[at], dynamics.swapped[at]
+  has_failed = ~np.isfinite(dynamics.memorized[at]).all(axis=0)
+  memorized, swapped = (
+    np.where(has_failed, np.nan, counts[at])
+    for counts in (dynamics.memorized, dynamics.swapped)
+  )
   near_train = dynamics.near_train[:, :, test_set, k]
   near_test = dynamics.near_test[:, :, test_set, k]
   excess_copied = dynamics.copied[at] - dynamics.swapped_copied[at]
+  excess_copied = np.where(has_failed, np.nan, excess_copied)
   return Shares(
     rate=memorized / total,
     null=swapped / total,
     excess=(memorized - swapped) / total,
     conditional=_divide(memorized, near_train) - _divide(swapped, near_test),
-    generated=near_train / total,
+    generated=np.where(has_failed, np.nan, near_train) / total,
     copied=excess_copied / max(1, int(dynamics.members[k])),
   )
 
 
 def _divide(count: np.ndarray, total: np.ndarray) -> np.ndarray:
-  """A share; 0 where nothing is near, so that nothing is memorized."""
-  return np.where(total == 0, 0.0, count / np.where(total == 0, 1.0, total))
+  """A share; NaN of nothing, which says nothing of memorization."""
+  return count / np.where(total == 0, np.nan, total)
 
 
 def mean_curve(
   values: Float[np.ndarray, 'E R'], *, confidence: float = 0.95
 ) -> Curve:
-  """Mean over repeats with Student's interval; NaN repeats are left out.
+  """Mean over repeats with Student's interval; NaN is left out, each epoch.
 
   Example:
     >>> curve = mean_curve(np.array([[1.0, 3.0, np.nan]]))
     >>> curve.mean.item(), round(curve.high.item(), 1)
     (2.0, 14.7)
   """
-  kept = values[:, np.isfinite(values).all(axis=0)]
-  count = kept.shape[1]
-  nothing = np.full(len(values), np.nan)
-  if not count:
-    return Curve(nothing, nothing, nothing)
-  mean = kept.mean(axis=1)
-  half = stats.student_reach(kept, confidence=confidence)
+  kept = [row[np.isfinite(row)] for row in values]
+  mean = np.array([row.mean() if len(row) else np.nan for row in kept])
+  half = np.array([
+    stats.student_reach(row, confidence=confidence) for row in kept
+  ])  # fmt: skip
   return Curve(mean, mean - half, mean + half)
 
 
@@ -226,12 +231,14 @@ def half_time(
 
   The final value is the mean over the last fifth of the evaluations. The time
   is that of the increasing curve that fits best (isotonic regression),
-  interpolated between evaluations. The interval comes from resampling whole
-  repeats. Without a final value surely above 0 there is no time.
+  interpolated between evaluations; 0 is a curve that is there from the start.
+  The final value's interval is Student's, the time's comes from resampling
+  whole repeats, five or more. Without a final value surely above 0 there is no
+  time.
 
   Args:
     epochs: increasing.
-    values: a curve of each repeat; those with NaN are left out.
+    values: a curve of each repeat; NaN where it is not known.
     level: the share.
     num_resamples: of the bootstrap over repeats.
     seed: of it.
@@ -247,19 +254,15 @@ def half_time(
   """
   level = validate.real('level', level, 0.0, 1.0, strict=True)
   epochs = np.asarray(epochs, np.float64)
-  values = values[:, np.isfinite(values).all(axis=0)]
-  nothing = HalfTime(*[np.nan] * 6)
-  if values.shape[1] < 2:
-    return nothing
-  samples = _resampled(values, num_resamples, seed)
-  finals = np.array([_final(curve) for curve in samples])
-  final = _final(values.mean(axis=1))
-  low, high = map(float, np.quantile(finals, [0.025, 0.975]))
-  if low <= 0:
-    return nothing._replace(final=final, final_low=low, final_high=high)
-  times = np.array([_rise_time(epochs, curve, level) for curve in samples])
-  time = _rise_time(epochs, values.mean(axis=1), level)
-  return HalfTime(time, *_interval(times), final, low, high)
+  values = values[:, np.isfinite(values).any(axis=0)]
+  final, low, high = _final_value(values)
+  if not low > 0:
+    return HalfTime(np.nan, np.nan, np.nan, final, low, high)
+  time = _rise_time(epochs, _mean(values), level)
+  curves = _resampled(values, num_resamples, seed)
+  times = np.array([_rise_time(epochs, curve, level) for curve in curves])
+  ends = _interval(times, values.shape[1])
+  return HalfTime(time, *ends, final, low, high)
 
 
 def delay(
@@ -284,38 +287,49 @@ def delay(
     seed: of it.
 
   Returns:
-    Delay; all NaN where one of the curves does not rise.
+    Delay; all NaN where one of the curves does not rise, or `earlier` is there
+    from the start; without an interval for fewer than five repeats.
   """
   epochs = np.asarray(epochs, np.float64)
-  kept = np.isfinite(later).all(axis=0) & np.isfinite(earlier).all(axis=0)
+  kept = np.isfinite(later).any(axis=0) & np.isfinite(earlier).any(axis=0)
   both = [later[:, kept], earlier[:, kept]]
-  if kept.sum() < 2:
+  times = [_rise_time(epochs, _mean(values), level) for values in both]
+  is_risen = all(_final_value(values)[1] > 0 for values in both)
+  if not is_risen or not times[1] > 0:
     return Delay(np.nan, np.nan, np.nan)
   curves = [_resampled(values, num_resamples, seed) for values in both]
-  finals = [[_final(curve) for curve in side] for side in curves]
-  means = [values.mean(axis=1) for values in both]
-  times = [_rise_time(epochs, mean, level) for mean in means]
-  is_risen = np.quantile(finals, 0.025, axis=1).min() > 0
-  if not is_risen or not min(times) > 0:
-    return Delay(np.nan, np.nan, np.nan)
   factors = np.array([
     _rise_time(epochs, a, level) / max(_rise_time(epochs, b, level), 1e-9)
     for a, b in zip(*curves, strict=True)
   ])  # fmt: skip
-  return Delay(float(times[0] / times[1]), *_interval(factors))
+  factor = float(times[0] / times[1])
+  return Delay(factor, *_interval(factors, int(kept.sum())))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+  """[E] over the repeats that are known at each epoch; NaN without any."""
+  return _divide(np.nansum(values, axis=1), np.isfinite(values).sum(axis=1))
 
 
 def _resampled(values: np.ndarray, count: int, seed: int) -> np.ndarray:
   """[count, E] mean curves of repeats drawn with replacement."""
   rng = np.random.default_rng(validate.integer('seed', seed, 0))
   size = values.shape[1]
-  drawn = rng.multinomial(size, np.full(size, 1 / size), count) / size
-  return drawn @ values.T
+  drawn = rng.multinomial(size, np.full(size, 1 / size), count)
+  is_known = np.isfinite(values)
+  return _divide(drawn @ np.where(is_known, values, 0.0).T, drawn @ is_known.T)
 
 
-def _final(curve: np.ndarray) -> float:
-  tail = max(1, round(_TAIL * len(curve)))
-  return float(curve[-tail:].mean())
+def _final_value(values: np.ndarray) -> tuple[float, float, float]:
+  """Mean over repeats of the tail, with Student's interval."""
+  tail = values[-_tail_size(len(values)) :]
+  finals = _mean(tail.T)
+  curve = mean_curve(finals[None])
+  return float(curve.mean[0]), float(curve.low[0]), float(curve.high[0])
+
+
+def _tail_size(num_epochs: int) -> int:
+  return max(1, round(_TAIL * num_epochs))
 
 
 def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
@@ -324,9 +338,11 @@ def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
   A first crossing of the curve itself would come early by noise, a last one
   late. NaN without a final value above 0.
   """
-  target = level * _final(curve)
+  tail = curve[-_tail_size(len(curve)) :]
+  target = level * float(_mean(tail[None])[0])
   if not target > 0:
     return np.nan
+  epochs, curve = epochs[np.isfinite(curve)], curve[np.isfinite(curve)]
   rising = scipy.optimize.isotonic_regression(curve).x
   k = int(np.argmax(rising >= target))
   if k == 0:
@@ -335,8 +351,10 @@ def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
   return float(epochs[k - 1] + share * (epochs[k] - epochs[k - 1]))
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def _interval(values: np.ndarray, num_repeats: int) -> tuple[float, float]:
   finite = values[np.isfinite(values)]
+  if num_repeats < _FEWEST_RESAMPLED:
+    return np.nan, np.nan
   if len(finite) < (1 - _MOST_UNDEFINED) * len(values):
     return np.nan, np.nan
   low, high = np.quantile(finite, [0.025, 0.975])

@@ -11,7 +11,9 @@ from memjax.analysis import page, report_parts
 from memjax.analysis.dynamics import figures
 from memjax.analysis.dynamics.curves import (
   DYNAMICS_FILE,
+  Delay,
   Dynamics,
+  HalfTime,
   mean_curve,
   shares,
 )
@@ -37,8 +39,8 @@ _METHOD = (
 _HOW_TO_READ = (
   'A sample is **memorized** where a training point is {ratio:g} times nearer '
   'than any test point, and counts for the kind of that training point. By '
-  'chance alone this happens to about a third of the samples of a perfect '
-  'generator in the plane.\n\n'
+  'chance alone this happens to about {chance:.0f} % of the samples of a '
+  'perfect generator in the plane.\n\n'
   '**Chance** is therefore measured: the same samples with train and test '
   'swapped. The test set is a second draw of the same process, with the same '
   'kinds. **Excess** is the difference; without memorization it is 0 for every '
@@ -95,7 +97,10 @@ def write(workdir: pathlib.Path, study: Study) -> Verdict:
     _timing_table(name, timing)
     for name, timing in zip(dynamics.test_sets, timings, strict=True)
   ]
-  how = _HOW_TO_READ.format(ratio=dynamics.ratios[0])
+  ratio = dynamics.ratios[0]
+  how = _HOW_TO_READ.format(
+    ratio=ratio, chance=100 * memorized_null_rate(ratio, 2.0)
+  )
   report_parts.write_page(
     workdir,
     page.Page(
@@ -270,8 +275,9 @@ def _places(study: Study, ratio: float) -> page.Section:
     ),
     alt='Training points, and the samples that count as memorized, coloured by '
     'the kind of their nearest training point, at some epochs.',
-    caption='One repeat. About a third is flagged by chance; copies sit ON '
-    'training points.',
+    caption=f'One repeat. A perfect generator has '
+    f'{100 * memorized_null_rate(ratio, 2.0):.0f} % flagged by chance; copies '
+    'sit ON training points.',
   )
 
 
@@ -285,7 +291,7 @@ def _timing_table(name: str, timing: Timing) -> page.Section:
         f'{figures.NAMES[kind]}: {words}',
         _range(half.time, half.low, half.high),
         _range(*(100 * np.array(half[3:]))),
-        '' if behind is None else _range(*behind),
+        _delay(half, timing.half['inlier_subset'][measure], behind),
       ])  # fmt: skip
   columns = ['kind and share', 'epoch of half', 'final %, less chance',
              'times as many inliers’']  # fmt: skip
@@ -295,6 +301,14 @@ def _timing_table(name: str, timing: Timing) -> page.Section:
       columns, rows, 'Half of the final value; 95 % intervals', folded=False
     ),
   )
+
+
+def _delay(half: HalfTime, inliers: HalfTime, behind: Delay | None) -> str:
+  if behind is None:
+    return ''
+  if np.isfinite([half.time, inliers.time]).all() and not inliers.time:
+    return 'inliers from the start'
+  return _range(*behind)
 
 
 def _range(value: float, low: float, high: float) -> str:

@@ -65,27 +65,56 @@ def test_shares_are_counts_over_totals():
     shares(dynamics, 'outliers')
 
 
-def test_nothing_near_is_nothing_memorized():
+def test_nothing_near_says_nothing():
+  """A repeat that generates nothing near a kind neither lowers nor ends it."""
+  rise = {'outlier': step_at(50)}
+  dynamics = make_dynamics(np.random.default_rng(0), rise)
+  arrays = {
+    name: getattr(dynamics, name).copy()
+    for name in ('near_train', 'near_test', 'memorized', 'swapped')
+  }
+  for array in arrays.values():
+    array[:, 0] = 0  # never
+    array[:5, 1:] = 0  # not yet
+  fewer = dynamics._replace(**arrays)
+  own = shares(fewer, 'outlier').conditional
+  known = shares(dynamics, 'outlier').conditional
+  assert np.isnan(own[:, 0]).all()
+  assert np.isnan(own[:5]).all()
+  np.testing.assert_array_equal(own[5:, 1:], known[5:, 1:])
+  curve = mean_curve(own)
+  assert np.isnan(curve.mean[:5]).all()
+  np.testing.assert_array_equal(curve.mean[5:], mean_curve(known[5:, 1:]).mean)
+  found, expected = (
+    half_time(EPOCHS[5:], values)
+    for values in (own[5:], known[5:, 1:])
+  )  # fmt: skip
+  assert found == expected
+  assert abs(half_time(EPOCHS, own).time - expected.time) < 1
+
+
+def test_diverged_repeats_are_left_out_from_the_start():
+  """Else the curve would be of other models before and after."""
   dynamics = make_dynamics(np.random.default_rng(0), {})
-  none = np.zeros_like(dynamics.near_train)
-  dynamics = dynamics._replace(
-    near_train=none,
-    near_test=none,
-    memorized=0 * dynamics.memorized,
-    swapped=0 * dynamics.swapped,
-  )
-  assert (shares(dynamics, 'outlier').conditional == 0).all()
+  memorized = dynamics.memorized.copy()
+  memorized[10:, 3] = np.nan
+  failed = dynamics._replace(memorized=memorized)
+  for values in shares(failed, 'outlier'):
+    assert np.isnan(values[:, 3]).all()
+    assert np.isfinite(np.delete(values, 3, axis=1)).all()
 
 
 def test_mean_curve_is_students():
   values = np.random.default_rng(0).normal(size=(4, 7))
-  values[2, 3] = np.nan  # this repeat diverged
+  values[:, 3] = np.nan  # this repeat diverged
+  values[2, 5] = np.nan  # nothing was near
   curve = mean_curve(values)
-  kept = np.delete(values, 3, axis=1)
-  np.testing.assert_allclose(curve.mean, kept.mean(axis=1))
   for e in range(4):
+    kept = values[e][np.isfinite(values[e])]
+    assert len(kept) == (5 if e == 2 else 6)
+    np.testing.assert_allclose(curve.mean[e], kept.mean())
     low, high = scipy.stats.t.interval(
-      0.95, 5, kept[e].mean(), scipy.stats.sem(kept[e])
+      0.95, len(kept) - 1, kept.mean(), scipy.stats.sem(kept)
     )
     np.testing.assert_allclose((curve.low[e], curve.high[e]), (low, high))
   assert np.isnan(mean_curve(values[:, :1]).low).all()
@@ -104,6 +133,23 @@ def test_half_time_of_known_curves():
   # Without a rise there is no time, and neither with one repeat.
   assert np.isnan(half_time(EPOCHS, -ramp).time)
   assert np.isnan(half_time(EPOCHS, ramp[:, :1]).time)
+
+
+@pytest.mark.parametrize('repeats', [2, 3])
+def test_few_repeats_do_not_make_a_rise(repeats):
+  """Without one, 2.5 % of final values may be called above 0, not a fifth."""
+  called = []
+  for seed in range(400):
+    level = np.random.default_rng(seed).normal(size=(1, repeats))
+    called.append(half_time(EPOCHS, level.repeat(21, 0)).final_low > 0)
+  assert np.mean(called) < 0.05
+  ramp = np.minimum(EPOCHS, 60.0)[:, None] / 60 * np.ones((1, repeats))
+  found = half_time(EPOCHS, ramp)
+  assert found.time == pytest.approx(30)
+  assert np.isnan([found.low, found.high]).all()
+  late = delay(EPOCHS, ramp, ramp)
+  assert late.factor == 1
+  assert np.isnan([late.low, late.high]).all()
 
 
 def test_half_time_covers_and_is_not_biased_by_noise():
@@ -137,6 +183,10 @@ def test_delay_finds_what_is_later_and_nothing_where_nothing_is():
   rising = np.minimum(EPOCHS, 60.0)[:, None] * np.ones((1, 5))
   assert np.isnan(delay(EPOCHS, -rising, rising).factor)
   assert delay(EPOCHS, rising, rising) == (1, 1, 1)
+  # What is there from the start is earlier than anything, by no factor.
+  start = np.ones((21, 5))
+  assert np.isnan(delay(EPOCHS, rising, start).factor)
+  assert delay(EPOCHS, start, rising).factor == 0
 
 
 @pytest.mark.parametrize(
