@@ -354,6 +354,16 @@ def test_groups_of_near_duplicates_are_compared_apart(
   assert '--config.folds.use_groups=True' in capsys.readouterr().out
   found = numbers_of(out, 'near_duplicates')['groups']
   assert (found['num_groups'], found['num_items_in_groups']) == (1, 2)
+  # Planted ones are found, beside those that were there.
+  module.prepare(str(folder), str(tmp_path / 'planted'), 5)
+  assert '--config.folds.use_groups=False' in capsys.readouterr().out
+  found = numbers_of(tmp_path / 'planted', 'near_duplicates')['groups']
+  assert found['num_items_in_groups'] in (10, 11, 12)
+  with np.load(tmp_path / 'planted/grouped.npz') as saved:
+    assert (~saved['is_test']).sum() == N + 5
+    assert len(np.unique(saved['ids'])) == N + 5 + 20
+  with pytest.raises(SystemExit, match='--plant=61: expected 1 to 60'):
+    module.prepare(str(folder), str(out), 61)
   grouped = repeated(
     folder,
     'grouped',
