@@ -109,8 +109,8 @@ def main(_) -> None:
   config = runpy.run_path(path)['get_config']('small')
   epochs = max(1, round(_SHARE.value * config.train.epochs))
   visits = max(1, round(epochs / config.evaluate.every))
-  draws = [dynamics._draw(config, r) for r in range(config.num_repeats)]
-  programs = dynamics._make_programs(config, draws)
+  draws = [dynamics.draw_repeat(config, r) for r in range(config.num_repeats)]
+  programs = dynamics.make_programs(config, draws)
   repeats = [TorchRepeat(draw.train.points, config) for draw in draws]
   at = 0
   state = programs.init()

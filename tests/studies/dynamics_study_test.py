@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from memjax.analysis.dynamics.curves import read_dynamics, shares
-from memjax.studies import dynamics
+from memjax.studies import dynamics, dynamics_programs
 from memjax.training.preemption import Preempted
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_divergence_is_told_and_left_out(tmp_path):
 
 
 def test_one_diverged_repeat_leaves_the_others(tmp_path, monkeypatch):
-  make = dynamics._make_programs
+  make = dynamics.make_programs
 
   def poisoned(config, draws):
     programs = make(config, draws)
@@ -141,7 +141,7 @@ def test_one_diverged_repeat_leaves_the_others(tmp_path, monkeypatch):
 
     return programs._replace(init=init, sample=sample)
 
-  monkeypatch.setattr(dynamics, '_make_programs', poisoned)
+  monkeypatch.setattr(dynamics, 'make_programs', poisoned)
   config = tiny()
   config.num_repeats = 3
   dynamics.run(config, tmp_path)
@@ -188,13 +188,15 @@ def test_the_level_of_canaries_is_divided_among_the_evaluations(
 def test_initial_weights_and_training_share_no_stream(monkeypatch):
   """fold_in(key, 1) is split(key)[1], bit for bit, so they could collide."""
   used = []
-  make = dynamics._keys
+  make = dynamics_programs._keys
   monkeypatch.setattr(
-    dynamics, '_keys', lambda *args: used.append(make(*args)) or used[-1]
+    dynamics_programs,
+    '_keys',
+    lambda *args: used.append(make(*args)) or used[-1],
   )
   config = tiny()
-  draws = [dynamics._draw(config, r) for r in range(config.num_repeats)]
-  dynamics._make_programs(config, draws)
+  draws = [dynamics.draw_repeat(config, r) for r in range(config.num_repeats)]
+  dynamics.make_programs(config, draws)
   data = np.concatenate([jax.random.key_data(keys) for keys in used])
   assert len(used) == 3
   assert len(np.unique(data, axis=0)) == len(data)
