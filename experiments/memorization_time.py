@@ -46,7 +46,7 @@ def make_config(size, repeats, steps):
   config.outliers.num = config.duplicates.num = 0
   config.train.batch_size = _BATCH
   config.model.num_steps = 250
-  steps = steps * max(size, 128) // 128
+  steps = steps * max(size // 128, 1) ** 2
   config.train.epochs = steps * _BATCH // size
   grid = np.geomspace(30, steps, 24) * _BATCH / size
   visits = {*grid.round().astype(int), config.train.epochs}
@@ -66,7 +66,7 @@ def crossing(steps, curve, target):
   curve = isotonic_regression(curve).x
   above = np.flatnonzero(curve >= target)
   if not above.size:
-    return float('nan')
+    return float('inf')
   k = above[0]
   if k == 0:
     return float(steps[0])
@@ -105,8 +105,9 @@ def measure(folder, size):
   summary = {
     name: {
       'steps': values[0],
-      'low': float(np.nanquantile(values[1:], 0.025)),
-      'high': float(np.nanquantile(values[1:], 0.975)),
+      # Resamples that never come so far are later than all others.
+      'low': float(np.quantile(values[1:], 0.025, method='inverted_cdf')),
+      'high': float(np.quantile(values[1:], 0.975, method='inverted_cdf')),
     }
     for name, values in times.items()
     if np.isfinite(values[0])
@@ -177,7 +178,7 @@ if __name__ == '__main__':
     'out', 'experiments/results/memorization_time.json', 'Where results go.'
   )
   _SIZES = flags.DEFINE_list('sizes', ['32', '64', '128', '256'], 'n.')
-  _REPEATS = flags.DEFINE_integer('repeats', 8, 'Repeats of each n.')
+  _REPEATS = flags.DEFINE_integer('repeats', 12, 'Repeats of each n.')
   _STEPS = flags.DEFINE_integer('steps', 8000, 'Steps; more for n > 128.')
   app.run(
     lambda _: main(

@@ -1,4 +1,4 @@
-"""The figure of `outliers_last.py`: who is later, by setting and measure."""
+"""The figure of `outliers_last.py`: who is later, by setting."""
 
 import numpy as np
 
@@ -10,36 +10,34 @@ __all__ = ['write_png']
 
 _TEST_SET = 'with_outliers, r = 1.5'
 _LOOKS = {
-  'excess': (drawing.BLUE, 'o', 'of all samples'),
-  'conditional': (drawing.VERMILION, '^', 'of the samples near them'),
-  'copied': (drawing.INK, 's', 'of the points themselves'),
+  '0.1': (drawing.VERMILION, '^', 'excess over chance 0.1'),
+  '0.2': (drawing.INK, 's', 'excess over chance 0.2'),
 }
 _LIMITS = (0.05, 20.0)
 
 
 def write_png(path, results):
-  """Time to half of the final excess, outliers against as many inliers."""
+  """Time at which the excess passes a value, outliers against inliers."""
   found = {
-    measure: [
-      s[_TEST_SET]['delays']['outlier'][measure] for s in results.values()
-    ]
-    for measure in _LOOKS
+    value: [s[_TEST_SET]['passing']['outlier'][value] for s in results.values()]
+    for value in _LOOKS
   }
   figure, (ax,) = drawing.start(
-    1.6 + 0.5 * len(results),
-    'Are outliers memorized later than as many inliers?',
-    'time to half of the final excess over chance, outliers / inliers; 95 % '
-    'intervals over repeats, cut at the frame; left of 1: earlier',
+    1.6 + 0.45 * len(results),
+    'Are samples near outliers memorized later than those near inliers?',
+    'time at which their excess over chance passes a value, outliers / '
+    'inliers; 95 % intervals over repeats, cut at the frame',
   )
   rows = np.arange(len(results))
-  for k, (measure, (color, marker, name)) in enumerate(_LOOKS.items()):
+  for k, (at, (color, marker, name)) in enumerate(_LOOKS.items()):
     value, low, high = (
-      np.array([d[key] for d in found[measure]], np.float64)
+      np.array([d[key] for d in found[at]], np.float64)
       for key in ('factor', 'low', 'high')
     )
     value, low, high = np.clip([value, low, high], *_LIMITS)
+    reach = np.maximum([value - low, high - value], 0)
     ax.errorbar(
-      value, rows + 0.22 * (k - 1), xerr=[value - low, high - value],
+      value, rows + 0.22 * (k - 0.5), xerr=reach,
       color=color, marker=marker, ls='', capsize=2, ms=5, label=name,
       clip_on=False,
     )  # fmt: skip

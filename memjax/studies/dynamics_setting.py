@@ -11,7 +11,7 @@ from memjax.scores.kind_references import TEST_SETS, Comparison, compare
 
 __all__ = ['Plan', 'compare_repeat', 'draw_repeat', 'make_plan']
 
-_SUBSET = 2  # beside the keys of `dynamics_programs`
+_SUBSET = 7  # 0, 1 and 2 are the draws of `synthetic.draw_points`
 
 
 class Plan(NamedTuple):

@@ -87,12 +87,35 @@ def test_early_stopping_by_hand():
   single = found['single_repeats']
   assert (single['repeats'], single['stopped']) == (2, 2)
   assert single['epochs'] == [20, 20]
-  np.testing.assert_allclose(single['inlier_excess'], [0.05, 0.3])
-  assert single['stopped_before'] == 1
+  # The mean of both repeats at that epoch.
+  np.testing.assert_allclose(single['inlier_excess'], [0.175, 0.175])
+  assert single['stopped_before'] == 0
   # Together: 10 against 1 at epoch 10 (p = 0.006), 18 against 0 at 20.
   assert found['all_repeats']['epoch'] == 20
   assert found['all_repeats']['inlier_excess'] == pytest.approx(0.175)
   assert not found['all_repeats']['is_before']
+
+
+def test_the_figure_takes_what_is_not_known(tmp_path):
+  """Censored times, no interval, and an interval beside its estimate."""
+  import outliers_last_drawing
+
+  delays = [(None, None, None), (np.inf, 2.0, np.inf), (0.5, 0.6, 0.9)]
+  results = {
+    str(k): {
+      'with_outliers, r = 1.5': {
+        'passing': {
+          'outlier': {
+            value: dict(zip(('factor', 'low', 'high'), row, strict=True))
+            for value in ('0.1', '0.2')
+          }
+        }
+      }
+    }
+    for k, row in enumerate(delays)
+  }
+  outliers_last_drawing.write_png(tmp_path / 'x.png', results)
+  assert (tmp_path / 'x.png').read_bytes()[:4] == b'\x89PNG'
 
 
 def test_time_to_memorize(tmp_path):
@@ -118,21 +141,28 @@ def test_crossing_is_interpolated():
   crossing = memorization_time.crossing
   assert crossing(steps, curve, 0.15) == pytest.approx(10)
   assert crossing(steps, curve, 0.325) == pytest.approx(25)
-  assert np.isnan(crossing(steps, curve, 0.6))
+  assert crossing(steps, curve, 0.6) == np.inf
 
 
 def test_watermark(tmp_path, monkeypatch):
   import watermark
 
   monkeypatch.setattr(watermark, '_VISITS', 2)
+  monkeypatch.setattr(watermark, '_STEPS', 3)
   monkeypatch.setattr(watermark, '_PERMUTATIONS', 9)
   out = tmp_path / 'watermark.json'
   watermark.main(str(tmp_path / 'run'), str(out), 2, 2)
   found = json.loads(out.read_text())
   # Marked images are far from the mean of digits, whatever a model does.
   assert found['farther from the mean']['auroc'] > 0.6
-  with pytest.raises(ValueError, match='epochs'):
-    watermark.main(str(tmp_path / 'run'), str(out), 2, 1)
+  assert 0 <= found['images_never_singled_out'] <= 1
+  for name, value in (('epochs', 1), ('diffusion_steps', 4)):
+    if name == 'diffusion_steps':
+      monkeypatch.setattr(watermark, '_STEPS', value)
+    with pytest.raises(ValueError, match=name):
+      watermark.main(
+        str(tmp_path / 'run'), str(out), 2, 1 if name == 'epochs' else 2
+      )
 
 
 def test_aurocs_and_their_null():

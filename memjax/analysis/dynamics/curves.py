@@ -83,7 +83,8 @@ class Shares(NamedTuple):
     null: the same with train and test swapped.
     excess: rate − null; 0 without memorization.
     conditional: of the samples near this kind, memorized, less its null; does
-      not depend on how many samples are near. NaN where none is.
+      not depend on how many samples are near. NaN where none is. A kind that
+      the test set lacks has a null of 0.
     generated: of all samples, those near this kind.
     copied: of the kind's members, those that a sample is memorized from, less
       its null.
@@ -115,6 +116,8 @@ class HalfTime(NamedTuple):
     final: the final value, mean over the last fifth of the epochs.
     final_low: of its interval; a rise is there only if it is above 0.
     final_high: of it.
+    is_rising: the last fifth is surely above the fifth before, so that the
+      final value is no end of the rise, and half of it comes too early.
   """
 
   time: float
@@ -123,6 +126,7 @@ class HalfTime(NamedTuple):
   final: float
   final_low: float
   final_high: float
+  is_rising: bool
 
 
 class Delay(NamedTuple):
@@ -190,7 +194,8 @@ def shares(
     rate=memorized / total,
     null=swapped / total,
     excess=(memorized - swapped) / total,
-    conditional=_divide(memorized, near_train) - _divide(swapped, near_test),
+    conditional=_divide(memorized, near_train)
+    - (_divide(swapped, near_test) if near_test.any() else 0.0),
     generated=np.where(has_failed, np.nan, near_train) / total,
     copied=excess_copied / max(1, int(dynamics.members[k])),
   )
@@ -256,13 +261,14 @@ def half_time(
   epochs = np.asarray(epochs, np.float64)
   values = values[:, np.isfinite(values).any(axis=0)]
   final, low, high = _final_value(values)
+  is_rising = bool(_late_rise(values) > 0)
   if not low > 0:
-    return HalfTime(np.nan, np.nan, np.nan, final, low, high)
+    return HalfTime(np.nan, np.nan, np.nan, final, low, high, is_rising)
   time = _rise_time(epochs, _mean(values), level)
   curves = _resampled(values, num_resamples, seed)
   times = np.array([_rise_time(epochs, curve, level) for curve in curves])
   ends = _interval(times, values.shape[1])
-  return HalfTime(time, *ends, final, low, high)
+  return HalfTime(time, *ends, final, low, high, is_rising)
 
 
 def delay(
@@ -271,39 +277,52 @@ def delay(
   earlier: Float[np.ndarray, 'E R'],
   *,
   level: float = 0.5,
+  value: float | None = None,
   num_resamples: int = 500,
   seed: int = 0,
 ) -> Delay:
   """By what factor `later` takes longer to half of its final value.
 
   Repeats are resampled together, since both curves are of the same models.
+  Where curves still rise at the end, their final values are no ends, and times
+  to half of them differ less than the curves do: give a `value` then.
 
   Args:
     epochs: as for `half_time`.
     later: a curve of each repeat.
     earlier: another, of the same repeats.
     level: as for `half_time`.
+    value: the same for both, to be passed in place of half of the final ones.
     num_resamples: of the bootstrap over repeats.
     seed: of it.
 
   Returns:
     Delay; all NaN where one of the curves does not rise, or `earlier` is there
-    from the start; without an interval for fewer than five repeats.
+    from the start; without an interval for fewer than five repeats. With a
+    `value` that one of them never passes, 0 or infinity.
+
+  Example:
+    >>> epochs = np.arange(11.0)
+    >>> slow = epochs[:, None] * np.ones((1, 5))
+    >>> delay(epochs, slow, 2 * slow, value=4.0).factor
+    2.0
   """
   epochs = np.asarray(epochs, np.float64)
   kept = np.isfinite(later).any(axis=0) & np.isfinite(earlier).any(axis=0)
   both = [later[:, kept], earlier[:, kept]]
-  times = [_rise_time(epochs, _mean(values), level) for values in both]
   is_risen = all(_final_value(values)[1] > 0 for values in both)
-  if not is_risen or not times[1] > 0:
+  time = lambda curve: _rise_time(epochs, curve, level, value)
+  times = np.array([time(_mean(values)) for values in both])
+  if not is_risen or not times[1] > 0 or np.isinf(times).all():
     return Delay(np.nan, np.nan, np.nan)
-  curves = [_resampled(values, num_resamples, seed) for values in both]
-  factors = np.array([
-    _rise_time(epochs, a, level) / max(_rise_time(epochs, b, level), 1e-9)
-    for a, b in zip(*curves, strict=True)
+  resampled = np.array([
+    [time(curve) for curve in _resampled(values, num_resamples, seed)]
+    for values in both
   ])  # fmt: skip
-  factor = float(times[0] / times[1])
-  return Delay(factor, *_interval(factors, int(kept.sum())))
+  # Where both are there from the start, or neither comes, nothing is told.
+  with np.errstate(divide='ignore', invalid='ignore'):
+    factor, factors = times[0] / times[1], resampled[0] / resampled[1]
+  return Delay(float(factor), *_interval(factors, int(kept.sum())))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -328,22 +347,39 @@ def _final_value(values: np.ndarray) -> tuple[float, float, float]:
   return float(curve.mean[0]), float(curve.low[0]), float(curve.high[0])
 
 
+def _late_rise(values: np.ndarray) -> float:
+  """Low end of the interval of what the last fifth adds to the one before."""
+  size = _tail_size(len(values))
+  if len(values) < 2 * size or not values.size:
+    return np.nan
+  last, before = values[-size:], values[-2 * size : -size]
+  return float(mean_curve((_mean(last.T) - _mean(before.T))[None]).low[0])
+
+
 def _tail_size(num_epochs: int) -> int:
   return max(1, round(_TAIL * num_epochs))
 
 
-def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
+def _rise_time(
+  epochs: np.ndarray,
+  curve: np.ndarray,
+  level: float,
+  value: float | None = None,
+) -> float:
   """Where the nearest increasing curve crosses the level, interpolated.
 
   A first crossing of the curve itself would come early by noise, a last one
-  late. NaN without a final value above 0.
+  late. NaN without a final value above 0, infinity where `value` is not
+  reached; not after the first epoch at which the curve is known and above.
   """
   tail = curve[-_tail_size(len(curve)) :]
-  target = level * float(_mean(tail[None])[0])
+  target = level * float(_mean(tail[None])[0]) if value is None else value
   if not target > 0:
     return np.nan
   epochs, curve = epochs[np.isfinite(curve)], curve[np.isfinite(curve)]
   rising = scipy.optimize.isotonic_regression(curve).x
+  if not (rising >= target).any():
+    return np.inf
   k = int(np.argmax(rising >= target))
   if k == 0:
     return float(epochs[0])
@@ -352,10 +388,11 @@ def _rise_time(epochs: np.ndarray, curve: np.ndarray, level: float) -> float:
 
 
 def _interval(values: np.ndarray, num_repeats: int) -> tuple[float, float]:
-  finite = values[np.isfinite(values)]
+  known = values[~np.isnan(values)]
   if num_repeats < _FEWEST_RESAMPLED:
     return np.nan, np.nan
-  if len(finite) < (1 - _MOST_UNDEFINED) * len(values):
+  if len(known) < (1 - _MOST_UNDEFINED) * len(values):
     return np.nan, np.nan
-  low, high = np.quantile(finite, [0.025, 0.975])
+  # Between values, none may lie next to infinity.
+  low, high = np.quantile(known, [0.025, 0.975], method='inverted_cdf')
   return float(low), float(high)

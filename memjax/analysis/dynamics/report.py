@@ -290,7 +290,7 @@ def _timing_table(name: str, timing: Timing) -> page.Section:
       rows.append([
         f'{figures.NAMES[kind]}: {words}',
         _range(half.time, half.low, half.high),
-        _range(*(100 * np.array(half[3:]))),
+        _range(*(100 * np.array(half[3:6]))),
         _delay(half, timing.half['inlier_subset'][measure], behind),
       ])  # fmt: skip
   columns = ['kind and share', 'epoch of half', 'final %, less chance',

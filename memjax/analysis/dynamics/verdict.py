@@ -124,6 +124,8 @@ def _order(timing: Timing, kind: str) -> str:
     timing.delays[kind]['conditional'],
   )
   inliers = timing.half['inlier_subset']['conditional']
+  if not np.isfinite(half.final_low):
+    return f'Whether {name.lower()} are memorized cannot be told.'
   if not half.final_low > 0:
     ends = f'{_percent(half.final_low)} to {_percent(half.final_high)}'
     return (
@@ -141,14 +143,18 @@ def _order(timing: Timing, kind: str) -> str:
     f'{format_number(behind.low, digits=2)} to '
     f'{format_number(behind.high, digits=2)}'
   )
+  order = 'neither surely later nor earlier'
   if behind.low > 1:
-    return f'{name} are memorized LATER: {times} ({factor}).'
+    order = 'LATER'
   if behind.high < 1:
-    return f'{name} are memorized EARLIER: {times} ({factor}).'
-  return (
-    f'{name} are memorized neither surely later nor earlier: {times} '
-    f'({factor}).'
-  )
+    order = 'EARLIER'
+  rising = ''
+  if half.is_rising or inliers.is_rising:
+    rising = (
+      ' Curves still rise at the end, so that half of the final value is no '
+      'half of a whole: train for longer.'
+    )
+  return f'{name} are memorized {order}: {times} ({factor}).{rising}'
 
 
 def _epoch(half: HalfTime) -> str:

@@ -135,6 +135,61 @@ def test_half_time_of_known_curves():
   assert np.isnan(half_time(EPOCHS, ramp[:, :1]).time)
 
 
+def test_a_value_is_passed_where_half_of_an_unfinished_rise_misleads():
+  """One curve rises twice as slowly, and neither has ended."""
+  epochs = np.geomspace(20, 4000, 16)
+  rise = lambda scale: 0.6 * epochs / (epochs + scale)
+  draw = lambda scale, rng: rise(scale)[:, None] + rng.normal(0, 0.02, (16, 20))
+  by_half, by_value = [], []
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    pair = draw(8000, rng), draw(4000, rng)
+    by_half.append(delay(epochs, *pair, num_resamples=100))
+    by_value.append(delay(epochs, *pair, value=0.15, num_resamples=100))
+    assert half_time(epochs, pair[0], num_resamples=20).is_rising
+  assert np.mean([d.factor for d in by_half]) < 1.5
+  assert abs(np.mean([d.factor for d in by_value]) - 2) < 0.2
+  assert np.mean([d.low > 1 for d in by_value]) > 0.9
+  assert np.mean([d.low <= 2 <= d.high for d in by_value]) >= 0.8
+  flat = np.minimum(EPOCHS, 40.0)[:, None] / 60 * np.ones((1, 5))
+  assert not half_time(EPOCHS, flat).is_rising
+  never = 0.1 * flat
+  assert delay(EPOCHS, never, flat, value=0.5).factor == np.inf
+  assert delay(EPOCHS, flat, never, value=0.5) == (0, 0, 0)
+  assert np.isnan(delay(EPOCHS, never, never, value=0.5).factor)
+
+
+def test_what_is_there_from_the_start_is_not_called_earlier():
+  rng = np.random.default_rng(0)
+  start = 0.5 + rng.normal(0, 0.05, (21, 10))
+  late = step_at(2)(EPOCHS * 1.0)[:, None] + rng.normal(0, 0.2, (21, 10))
+  for found in (delay(EPOCHS, start, start), delay(EPOCHS, late, late)):
+    assert not found.high < 1
+    assert not found.low < 1 < found.high
+
+
+def test_a_kind_without_a_test_set_and_without_samples():
+  dynamics = make_dynamics(
+    np.random.default_rng(0), {k: step_at(50) for k in KINDS}, repeats=20,
+    near=200,
+  )  # fmt: skip
+  at = KINDS.index('outlier')
+  arrays = {
+    name: getattr(dynamics, name).copy() for name in Dynamics._fields[1:5]
+  }
+  arrays['swapped'][..., at] = arrays['near_test'][..., at] = 0
+  without = dynamics._replace(**arrays)
+  np.testing.assert_allclose(
+    shares(without, 'outlier').conditional,
+    dynamics.memorized[:, :, 0, 0, at] / 200,
+  )
+  for name in ('memorized', 'near_train'):
+    arrays[name][..., at] = 0
+  unseen = dynamics._replace(**arrays)
+  words = judge(unseen, measure_timing(unseen)).headline
+  assert 'Whether outliers are memorized cannot be told' in words
+
+
 @pytest.mark.parametrize('repeats', [2, 3])
 def test_few_repeats_do_not_make_a_rise(repeats):
   """Without one, 2.5 % of final values may be called above 0, not a fifth."""
@@ -200,7 +255,8 @@ def test_the_verdict_says_what_was_planted(outlier_at, word):
   dynamics = make_dynamics(np.random.default_rng(1), rise, repeats=20, near=200)
   verdict = judge(dynamics, measure_timing(dynamics))
   assert verdict.kind == 'memorizes'
-  outliers, duplicates = verdict.headline.split('\n\n')[1].split('). Dup')
+  outliers, duplicates = verdict.headline.split('\n\n')[1].split(' Dup')
+  assert ('still rise' in outliers) == (outlier_at == 75)
   assert word in outliers
   assert 'neither' in duplicates
 
