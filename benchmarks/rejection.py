@@ -26,12 +26,8 @@ from absl import app, flags
 from memjax import rejection
 from memjax.files import write_json
 from memjax.models import gan
-from memjax.training.gan_step import (
-  GanData,
-  GanOptions,
-  init_gan_state,
-  make_gan_steps,
-)
+from memjax.training.gan_state import GanData, GanOptions, init_gan_state
+from memjax.training.gan_step import make_gan_steps
 
 _PAIRS = flags.DEFINE_integer('pairs', 7, 'Repetitions of each measurement.')
 _STEPS = flags.DEFINE_integer('steps', 5, 'Steps in a repetition.')

@@ -4,17 +4,24 @@
       --config.threshold=0.13
 
 and with --config.threshold=0 for training without; with --config.compare=True
-for both and their difference. The reference of the paper, CIFAR-10.1: an audit
-(`configs/audit.py`) of the samples that this leaves in arrays/.
+for both and their difference. The reference of the paper, CIFAR-10.1:
+
+  python experiments/rejection_references.py --runs=WORKDIR --out=FOLDER \
+      --embeddings=judging --references=test,cifar10_1 --judge=rejecting
 
 Published, class mean of C_T against CIFAR-10.1: −0.70 without rejection, −0.53
 at τ = 0.13, −0.27 at 0.16; Fréchet distance to the training set 5.08, 5.34 and
 6.14.
 200,000 steps as in the public code; the paper says 100,000.
 
+The published τ belong to torchvision's Inception and their C_T to cells of 64
+principal components of its features; the network here is FID's, and cells have
+all features: compare signs and trends, not values (docs/gan.md).
+
 Needs an accelerator: a day or so on one GPU (not measured). Downloads CIFAR-10,
 170 MB, and the Inception weights, 96 MB. Without a network for these,
---config.embedding.rejecting=efficientnet --config.embedding.judging=pixels.
+--config.embedding.rejecting=efficientnet --config.embedding.judging=pixels
+--config.threshold=auto, since no τ is published for that network.
 
 `:small` is a smoke test of a narrow network; it needs the data.
 """

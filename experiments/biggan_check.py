@@ -20,13 +20,15 @@ from absl import app, flags
 from memjax import rejection
 from memjax.data.sources import load_dataset
 from memjax.models import gan
-from memjax.training.gan_step import (
+from memjax.training.gan_state import (
   FAILURES,
   GanData,
   GanOptions,
   init_gan_state,
-  make_gan_steps,
 )
+from memjax.training.gan_step import make_gan_steps
+
+THRESHOLD = 1e-3  # 1 − cos of pixels
 
 
 def embed(_, images: jax.Array) -> jax.Array:
@@ -34,19 +36,31 @@ def embed(_, images: jax.Array) -> jax.Array:
   return images.reshape(len(images), -1) / 255
 
 
+def load(source: str, count: int) -> GanData:
+  """The first images of a source, and their pixels as the index."""
+  images, labels, *_ = load_dataset(source, num_items=count or None)
+  points = images.reshape(len(images), -1).astype(np.float32) / 255 + 1e-6
+  return GanData(
+    jnp.asarray(images), jnp.asarray(labels, jnp.int32),
+    rejection.make_index(points), None,
+  )  # fmt: skip
+
+
+def peak_gigabytes() -> float:
+  """The most memory that this process has held."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return round(peak / 2**20, 2)
+
+
 def main(_) -> None:
   """Trains ten steps, one at a time, and prints."""
-  images, labels, *_ = load_dataset(_SOURCE.value, num_items=_COUNT.value)
   model = gan.biggan((32, 32, 3), 10, generator_width=_WIDTH.value,
                      discriminator_width=_WIDTH.value)  # fmt: skip
   options = GanOptions(
     flip=True, discriminator_steps=_UPDATES.value, record_every=1,
     batch_size=_BATCH.value,
   )  # fmt: skip
-  data = GanData(
-    jnp.asarray(images), jnp.asarray(labels, jnp.int32),
-    rejection.make_index(images / 255 + 1e-6), None,
-  )  # fmt: skip
+  data = load(_SOURCE.value, _COUNT.value)
   init = functools.partial(init_gan_state, model, options, _STEPS.value)
   state = jax.jit(init)(jax.random.key(0))
   steps = jax.jit(make_gan_steps(model, options, embed), donate_argnums=0)
@@ -54,7 +68,9 @@ def main(_) -> None:
   for step in range(_STEPS.value):
     begin = time.perf_counter()
     state = jax.block_until_ready(
-      steps(state, data, jnp.float32(1e-3), step, step + 1, jax.random.key(1))
+      steps(
+        state, data, jnp.float32(THRESHOLD), step, step + 1, jax.random.key(1)
+      )
     )
     seconds.append(time.perf_counter() - begin)
   record = jax.tree.map(lambda a: np.asarray(a).round(4).tolist(), state.record)
@@ -67,9 +83,7 @@ def main(_) -> None:
     'acceptance': record.acceptance,
     'compilation_seconds': round(seconds[0], 1),
     'seconds_a_step': round(float(np.median(seconds[1:])), 2),
-    'peak_gigabytes': round(
-      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-    ),
+    'peak_gigabytes': peak_gigabytes(),
   }  # fmt: skip
   print(json.dumps(found, indent=1))
 

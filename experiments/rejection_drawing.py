@@ -72,19 +72,17 @@ def classes(rows: Sequence[dict], kind: str = 'judging') -> Figure:
   return drawing.finish(figure)
 
 
-def lines(
-  series: Mapping[str, Sequence[tuple[float, float, float, float]]], what: str
-) -> Figure:
+def lines(series: Mapping[str, Sequence[Sequence[float]]], what: str) -> Figure:
   """C_T over thresholds with intervals, a line a series.
 
   Args:
-    series: by name, rows of threshold, mean, low, high.
+    series: by name, rows of threshold, mean, low, high, …
     what: the series differ in.
   """
   headline = f'C_T over the threshold of rejection, by {what}'
   figure, (ax,) = drawing.start(3.8, headline)
   for k, (name, rows) in enumerate(series.items()):
-    at, mean, low, high = np.array(rows, float).T
+    at, mean, low, high = np.array(rows, float).T[:4]
     reach = np.nan_to_num(np.stack([mean - low, high - mean]))
     ax.errorbar(
       at, mean, yerr=reach, color=_COLORS[k % 4], marker=_MARKERS[k % 5],

@@ -1,4 +1,7 @@
-"""Reads the folders of studies of rejection, and scores their samples anew."""
+"""Reads the folders of studies of rejection, and scores their samples anew.
+
+Seeds that stopped early are left out of all, and named by `left_out`.
+"""
 
 import ast
 import functools
@@ -20,7 +23,7 @@ from memjax.analysis.rejection.analysis import (
 )
 from memjax.data.dataset import Dataset
 from memjax.data.image_sets import ImageSets, load_image_sets
-from memjax.studies.rejection_setting import features, make_embedding
+from memjax.studies.rejection_embeddings import features, make_embedding
 
 ARMS = ('plain', 'rejection')
 
@@ -52,31 +55,56 @@ def read_numbers(folder: pathlib.Path) -> dict[str, Any]:
   return json.loads((folder / 'report.json').read_text())['numbers']
 
 
-def models_of(folder: pathlib.Path, kind: str) -> list[ModelScores]:
-  """Scores of each seed of a folder's last arm, in one kind of embedding."""
-  arms = read_numbers(folder)['arms']
-  rows = arms['rejection' if 'rejection' in arms else 'plain']['models']
+def last_arm(folder: pathlib.Path) -> str:
+  """'rejection', or 'plain' in a study without it."""
+  numbers = read_numbers(folder)
+  plain = numbers['threshold'] == 0 or numbers['policy'] == 'none'
+  return ARMS[0] if plain else ARMS[1]
+
+
+def read_arm(folder: pathlib.Path) -> dict[str, Any]:
+  """What report.json says of the last arm."""
+  arm, arms = last_arm(folder), read_numbers(folder)['arms']
+  if arm not in arms:
+    raise SystemExit(f'{folder}: every seed of {arm} stopped early.')
+  return arms[arm]
+
+
+def left_out(folder: pathlib.Path) -> list[str]:
+  """A sentence for each seed of the last arm that stopped early."""
+  return [
+    f'{folder.name}, seed {seed}: stopped before step {step}, left out'
+    for seed, step in enumerate(read_arm(folder)['failed_step'])
+    if step >= 0
+  ]
+
+
+def models_of(folder: pathlib.Path, kind: str) -> dict[int, ModelScores]:
+  """Scores by seed of a folder's last arm, in one kind of embedding."""
+  arm = read_arm(folder)
   nan = lambda value: float('nan') if value is None else value
   by_class = lambda row: np.array([nan(v) for v in row[kind]['by_class']])
-  return [
-    ModelScores(
+  return {
+    seed: ModelScores(
       **{
-        name: by_class(row) if name == 'by_class' else nan(value)
-        for name, value in row[kind].items()
+        name: by_class(row) if name == 'by_class' else nan(row[kind].get(name))
+        for name in ModelScores._fields
       }
     )
-    for row in rows
-  ]
+    for seed, row in enumerate(arm['models'])
+    if arm['failed_step'][seed] < 0
+  }
 
 
 def read_samples(folder: pathlib.Path, arm: str = '') -> tuple[np.ndarray, ...]:
   """(images [m, n, h, w, c], labels [m, n]); of the last arm unless named."""
-  for name in (arm,) if arm else reversed(ARMS):
-    path = folder / f'arrays/samples_{name}.npz'
-    if path.exists():
-      with np.load(path) as saved:
-        return saved['images'], saved['labels']
-  raise SystemExit(f'{folder} holds no samples of {arm or "any arm"}.')
+  arm = arm or last_arm(folder)
+  path = folder / f'arrays/samples_{arm}.npz'
+  if not path.exists():
+    raise SystemExit(f'{folder} holds no samples of {arm}.')
+  with np.load(path) as saved:
+    lasted = saved['failed_step'] < 0
+    return saved['images'][lasted], saved['labels'][lasted]
 
 
 @functools.cache
@@ -92,11 +120,11 @@ def load_images(folder: pathlib.Path) -> ImageSets:
 
 @functools.cache
 def load_embedding(folder: pathlib.Path, name: str):
-  """An embedding by name, as the study would make it."""
+  """An embedding by name, as the study made it, or would."""
   config, images = read_config(folder), load_images(folder)
   if name in ('rejecting', 'judging'):
     name = config.embedding[name]
-  return make_embedding(config, name, images)
+  return make_embedding(config, name, images, folder / 'arrays')
 
 
 def embed_sets(
@@ -132,10 +160,15 @@ def score(folder, sets: EmbeddedSets, name: str, test: Dataset) -> list:
 
 
 def differences(
-  without: list[ModelScores], with_rejection: list[ModelScores]
+  without: dict[int, ModelScores], with_rejection: dict[int, ModelScores]
 ) -> dict[str, Any]:
-  """`compare_arms` as plain numbers, for JSON."""
-  found: dict[str, Difference] = compare_arms(without, with_rejection)
+  """`compare_arms` of the seeds of both as plain numbers; {} if none is."""
+  seeds = sorted(without.keys() & with_rejection.keys())
+  if not seeds:
+    return {}
+  found: dict[str, Difference] = compare_arms(
+    *([part[seed] for seed in seeds] for part in (without, with_rejection))
+  )
   return {
     name: {
       'mean': found[name].mean,

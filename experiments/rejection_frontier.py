@@ -8,7 +8,9 @@ training. A threshold such as 0.5d is half the mean distance of a training image
 to its nearest other one. Resumes: the same command goes on after a kill.
 --set=train.steps=100 changes a value of the config. Writes FOLDER/frontier.json
 and pictures; the reader should see C_T rise with τ, from what to what, and the
-Fréchet distance that this costs, with intervals over seeds.
+Fréchet distance that this costs, with intervals over seeds. Seeds that stopped
+early are left out, thresholds of which no seed lasted too; frontier.json names
+them. Several sweeps in one picture: rejection_models.py.
 """
 
 import pathlib
@@ -41,9 +43,13 @@ def collect(folders: dict[float, pathlib.Path]) -> list[dict]:
   """A row a threshold: means, intervals, differences from plain training."""
   rows = []
   for threshold, folder in sorted(folders.items()):
-    row = {'threshold': threshold}
+    row = {
+      'threshold': threshold,
+      'left_out': rejection_folder.left_out(folder),
+    }
     for kind in KINDS:
-      models = rejection_folder.models_of(folder, kind)
+      by_seed = rejection_folder.models_of(folder, kind)
+      models = list(by_seed.values())
       arm = summarize(models)
       row[kind] = {
         'mean': arm.mean,
@@ -54,7 +60,7 @@ def collect(folders: dict[float, pathlib.Path]) -> list[dict]:
       }
       if threshold > 0 and 0 in folders:
         plain = rejection_folder.models_of(folders[0], kind)
-        row[kind]['difference'] = rejection_folder.differences(plain, models)
+        row[kind]['difference'] = rejection_folder.differences(plain, by_seed)
     rows.append(row)
   return rows
 
@@ -64,14 +70,24 @@ def main(path: str, out: str, thresholds: list[str], changes: list[str]):
   logging.set_verbosity(logging.INFO)
   root = pathlib.Path(out)
   config = rejection_folder.make_config(path, changes)
-  folders = {}
+  folders, failed = {}, {}
   for threshold in resolve(config, thresholds, root):
     config.threshold = str(threshold)
-    folders[threshold] = root / f'threshold_{threshold:g}'
-    if not (folders[threshold] / 'report.json').exists():
-      rejection.run(config, folders[threshold])
+    folder = root / f'threshold_{threshold:g}'
+    try:
+      if not (folder / 'report.json').exists():
+        rejection.run(config, folder)
+    except rejection.TrainingFailed as error:
+      logging.error('%s is left out: %s', folder.name, error)
+      failed[threshold] = str(error)
+      continue
+    folders[threshold] = folder
+  if not folders:
+    raise SystemExit(f'No threshold is left: {failed}')
   rows = collect(folders)
-  write_json(root / 'frontier.json', {'config': path, 'rows': rows})
+  write_json(
+    root / 'frontier.json', {'config': path, 'rows': rows, 'failed': failed}
+  )
   pictures = {
     f'frontier_{kind}': rejection_drawing.frontier({path: rows}, kind)
     for kind in KINDS
@@ -81,6 +97,10 @@ def main(path: str, out: str, thresholds: list[str], changes: list[str]):
     f'threshold {row["threshold"]:g}, {kind}': row[kind]['mean']
     for row in rows
     for kind in KINDS
+  }
+  numbers['left_out'] = {
+    'seeds': [sentence for row in rows for sentence in row['left_out']],
+    'thresholds': sorted(failed),
   }
   run_folder.keep(out, 'rejection_frontier', pictures, numbers)
 

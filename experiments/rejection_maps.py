@@ -20,7 +20,7 @@ from sklearn.manifold import TSNE
 
 from memjax.analysis.rejection.analysis import measure_distances
 from memjax.scores.rejection import rejection_threshold
-from memjax.studies.rejection_setting import features
+from memjax.studies.rejection_embeddings import features
 
 _FEWEST = 5  # samples that a panel needs
 _MOST = 1000  # training images in a map

@@ -17,7 +17,7 @@ from absl import app, flags
 
 from memjax.analysis.rejection import figures as rejection_figures
 from memjax.analysis.rejection.analysis import measure_distances
-from memjax.studies.rejection_setting import features
+from memjax.studies.rejection_embeddings import features
 
 _COLUMNS = 10
 # Percentiles of the distance, a row of samples each.

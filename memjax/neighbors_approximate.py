@@ -256,8 +256,15 @@ def _build(
     rows = np.sort(rng.choice(num_references, size, replace=False))
     (sample,) = sample_sets(metric, references=np.asarray(references[rows]))
     built.train(convert(sample))
-  for _, chunk in _chunks(references, metric):
-    built.add(convert(chunk))
+  # Of several threads the first to come would decide on links: another index
+  # at each start.
+  threads = faiss.omp_get_max_threads()
+  faiss.omp_set_num_threads(1 if index == 'hnsw' else threads)
+  try:
+    for _, chunk in _chunks(references, metric):
+      built.add(convert(chunk))
+  finally:
+    faiss.omp_set_num_threads(threads)
   return built
 
 

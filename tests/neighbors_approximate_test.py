@@ -108,3 +108,22 @@ def test_a_search_that_is_built_once_agrees(metric, index):
     distance, found = search(queries[part])
     np.testing.assert_allclose(distance, exact.distance[part, 0])
     assert (found == exact.index[part, 0]).all()
+
+
+def test_one_thread_builds_the_graph(monkeypatch):
+  """Several would link by who comes first: another index at each start."""
+  faiss = pytest.importorskip('faiss')
+  seen, add = [], faiss.IndexHNSWFlat.add
+  monkeypatch.setattr(
+    faiss.IndexHNSWFlat,
+    'add',
+    lambda *a: seen.append(faiss.omp_get_max_threads()) or add(*a),
+  )
+  before = faiss.omp_get_max_threads()
+  faiss.omp_set_num_threads(2)
+  try:
+    approximate_search(np.eye(5))
+    after = faiss.omp_get_max_threads()
+  finally:
+    faiss.omp_set_num_threads(before)
+  assert (seen, after) == ([1], 2)

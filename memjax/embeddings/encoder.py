@@ -8,6 +8,8 @@ import functools
 import hashlib
 import itertools
 import math
+import pathlib
+import re
 from typing import Any
 
 import jax
@@ -17,12 +19,12 @@ import optax
 from absl import logging
 from jaxtyping import Array, Float, Int, Shaped
 
-from memjax import validate
+from memjax import files, validate
 from memjax.embeddings.base import Embedding
 from memjax.embeddings.images import ValueRange, to_pixels
 from memjax.models.layers import conv, conv_transpose
 
-__all__ = ['train_encoder']
+__all__ = ['load_encoder', 'save_encoder', 'train_encoder']
 
 _WIDTH = 16  # channels after the first convolution; doubled by each further one
 _SMALLEST = 8  # pixels a side below which no convolution follows
@@ -95,14 +97,61 @@ def train_encoder(
     raise FloatingPointError(f'the loss of train_encoder is {last}.')
   logging.info('train_encoder: loss %.4g -> %.4g', float(losses[0]), last)
   head = jax.tree.map(np.asarray, params.pop('head'))
+  return _embedding(
+    _name(pixels, num_classes, num_features, num_steps, seed),
+    params,
+    pixels.shape[1:3],
+    (head['kernel'], head['bias']) if num_classes else None,
+  )
+
+
+def save_encoder(path: pathlib.Path, encoder: Embedding) -> None:
+  """Writes what `train_encoder` returned to an .npz file, atomically."""
+  leaves = jax.tree_util.tree_flatten_with_path(encoder.params)[0]
+  name = lambda keys: jax.tree_util.keystr(keys, simple=True, separator='/')
+  head = zip(
+    ('head/kernel', 'head/bias'), encoder.classifier or (), strict=False
+  )
+  files.save_arrays(
+    path,
+    name=encoder.name,
+    image_size=encoder.image_size,
+    **{name(keys): np.asarray(leaf) for keys, leaf in leaves},
+    **dict(head),
+  )
+
+
+def load_encoder(path: pathlib.Path) -> Embedding:
+  """Reads what `save_encoder` wrote: the same network, bit for bit.
+
+  Another machine would not train the same one from the same seed.
+  """
+  with np.load(path) as saved:
+    arrays = dict(saved)
+  leaf = lambda name: jnp.asarray(arrays[name])
+  layer = lambda name: {k: leaf(f'{name}/{k}') for k in ('kernel', 'bias')}
+  convs = [name for name in arrays if re.fullmatch(r'convs/\d+/kernel', name)]
+  params = {
+    **{name: leaf(name) for name in ('mean', 'std')},
+    'convs': [layer(f'convs/{place}') for place in range(len(convs))],
+    'features': layer('features'),
+  }
+  rows, columns = map(int, arrays['image_size'])
+  classifier = None
+  if 'head/kernel' in arrays:
+    classifier = arrays['head/kernel'], arrays['head/bias']
+  return _embedding(str(arrays['name']), params, (rows, columns), classifier)
+
+
+def _embedding(name: str, params: Params, image_size, classifier) -> Embedding:
   return Embedding(
-    name=_name(pixels, num_classes, num_features, num_steps, seed),
+    name=name,
     params=params,
-    forward=functools.partial(_encode, is_classifier=bool(num_classes)),
+    forward=functools.partial(_encode, is_classifier=classifier is not None),
     digest=_digest(params),
-    channels=(pixels.shape[3],),
-    image_size=pixels.shape[1:3],
-    classifier=(head['kernel'], head['bias']) if num_classes else None,
+    channels=(params['convs'][0]['kernel'].shape[2],),
+    image_size=image_size,
+    classifier=classifier,
   )
 
 

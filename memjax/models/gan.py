@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from memjax import validate
 from memjax.models import layers
+from memjax.models.gan_blocks import DownBlock, UpBlock
 from memjax.models.gan_layers import (
-  ConditionalBatchNorm,
   SelfAttention,
   SpectralConv,
   SpectralDense,
@@ -66,27 +66,6 @@ def hinge_generator_losses(fake: Scores) -> Scores:
   return -fake
 
 
-class _UpBlock(nn.Module):
-  """Doubles an image: norm, ReLU, up, conv, norm, ReLU, conv, and a shortcut.
-
-  The shortcut's 1×1 convolution comes before the upsampling: the same image, at
-  a quarter of the cost.
-  """
-
-  features: int
-  num_classes: int  # as ConditionalBatchNorm has it
-
-  @nn.compact
-  def __call__(self, x: Images, condition: jax.Array, train: bool) -> Images:
-    norm = lambda name: ConditionalBatchNorm(self.num_classes, name=name)
-    shortcut = SpectralDense(self.features, name='shortcut')(x, train)
-    x = nn.relu(norm('norm_1')(x, condition, train))
-    x = SpectralConv(self.features, is_doubling=True, name='conv_1')(x, train)
-    x = nn.relu(norm('norm_2')(x, condition, train))
-    x = SpectralConv(self.features, name='conv_2')(x, train)
-    return x + _upsample(shortcut)
-
-
 class Generator(nn.Module):
   """From a latent and a class to an image.
 
@@ -130,35 +109,13 @@ class Generator(nn.Module):
     x = SpectralDense(_FIRST * _FIRST * features, name='linear')(first, train)
     x = x.reshape(-1, _FIRST, _FIRST, features)
     for index, condition in enumerate(conditions):
-      block = _UpBlock(features, norm_classes, name=f'block_{index}')
+      block = UpBlock(features, norm_classes, name=f'block_{index}')
       x = block(x, condition, train)
       if x.shape[1] == self.attention_size:
         x = SelfAttention(name='attention')(x, train)
     mask = jnp.ones(len(x), bool) if train else None
     x = nn.relu(layers.BatchNorm(epsilon=1e-4, name='norm')(x, mask))
     return jnp.tanh(SpectralConv(channels, name='conv')(x, train))
-
-
-class _DownBlock(nn.Module):
-  """ReLU, conv, ReLU, conv, perhaps averages of 2×2, and a shortcut.
-
-  Pooling comes before the shortcut's 1×1 convolution: the same, and cheaper.
-  """
-
-  features: int
-  is_first: bool  # the image itself, of which no negative part may be lost
-  is_halved: bool
-
-  @nn.compact
-  def __call__(self, x: Images, train: bool) -> Images:
-    conv = lambda name: SpectralConv(self.features, name=name)
-    shortcut = _halve(x) if self.is_halved else x
-    if self.is_halved or x.shape[-1] != self.features:
-      shortcut = SpectralDense(self.features, name='shortcut')(shortcut, train)
-    x = x if self.is_first else nn.relu(x)
-    x = nn.relu(conv('conv_1')(x, train))
-    x = conv('conv_2')(x, train)
-    return (_halve(x) if self.is_halved else x) + shortcut
 
 
 class Discriminator(nn.Module):
@@ -189,7 +146,7 @@ class Discriminator(nn.Module):
     features = 2 * self.width
     num_halvings = max(1, _num_doublings(x.shape[1]) - 1)
     for index in range(num_halvings + 2):
-      block = _DownBlock(
+      block = DownBlock(
         features, index == 0, index < num_halvings, name=f'block_{index}'
       )
       x = block(x, train)
@@ -373,19 +330,3 @@ def _gan(
 def _num_doublings(size: int) -> int:
   """From 4 rows to `size`."""
   return (size // _FIRST).bit_length() - 1
-
-
-def _upsample(x: Images) -> Images:
-  """Each pixel becomes 2×2."""
-  batch, height, width, channels = x.shape
-  x = jnp.broadcast_to(
-    x[:, :, None, :, None], (batch, height, 2, width, 2, channels)
-  )
-  return x.reshape(batch, 2 * height, 2 * width, channels)
-
-
-def _halve(x: Images) -> Images:
-  """Means of 2×2 pixels."""
-  batch, height, width, channels = x.shape
-  blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-  return blocks.mean(axis=(2, 4))

@@ -12,35 +12,30 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import files, rejection, validate
+from memjax import files, validate
 from memjax.analysis import page
 from memjax.analysis.rejection import figures as rejection_figures
 from memjax.analysis.rejection import report as rejection_report
 from memjax.analysis.rejection.analysis import ModelScores, score_model
 from memjax.analysis.rejection.verdict import ArmResult, Study
 from memjax.scores.frechet import frechet_distance
-from memjax.studies.rejection_setting import (
-  Setting,
-  apply_embedding,
-  features,
-  make_search,
-  prepare,
-)
-from memjax.training.gan_step import (
-  FAILURES,
-  GanState,
-  init_gan_state,
-  make_gan_steps,
-)
+from memjax.studies.rejection_embeddings import apply_embedding, features
+from memjax.studies.rejection_setting import Setting, prepare
+from memjax.training.gan_state import FAILURES, GanState, init_gan_state
+from memjax.training.gan_step import make_gan_steps
 from memjax.training.lift import choose_lift, lift
 from memjax.training.metrics_writer import MetricsWriter
 from memjax.training.resumable import run_resumable
 
-__all__ = ['run']
+__all__ = ['TrainingFailed', 'run']
 
 _NUM_SHOWN = 40  # samples in a grid
 _NUM_KEPT = 500  # samples of the first seed that a visit keeps
 _BATCH = 250  # samples generated at once
+
+
+class TrainingFailed(RuntimeError):
+  """Every seed stopped early: there is nothing to sample from."""
 
 
 class Arm(NamedTuple):
@@ -56,15 +51,25 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   Args:
     config: as in `configs/digits_gan.py`.
     workdir: created if missing; refused if it belongs to another config.
+
+  Raises:
+    TrainingFailed: every seed stopped early, with and without rejection. Where
+      one of both is left, the report is of that one, and says so.
   """
   setting = prepare(config, workdir)
-  results, shown = {}, {}
+  results, shown, failed = {}, {}, []
   for arm in _arms(config, setting.threshold):
     path = workdir / 'arrays' / f'samples_{arm.name}.npz'
-    if not path.exists():
-      _train(setting, arm, path)
+    try:
+      if not path.exists():
+        _train(setting, arm, path)
+    except TrainingFailed as error:
+      failed.append(str(error))
+      continue
     with np.load(path) as saved:
       results[arm.name], shown[arm.name] = _score(setting, **saved)
+  if not results:
+    raise TrainingFailed(' '.join(failed))
   rejection_report.write(
     workdir,
     Study(
@@ -75,6 +80,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
       threshold=setting.threshold,
       policy=config.policy,
       num_permutations=config.score.num_permutations,
+      failed=tuple(failed),
     ),
     results,
     shown,
@@ -111,8 +117,7 @@ def _train(setting: Setting, arm: Arm, path: pathlib.Path) -> None:
   init = lambda key: init_gan_state(model, options, train.steps, key)
   state = jax.jit(lift(init, how, (0,)))(_keys(config, 0))
   embed_batch = functools.partial(apply_embedding, setting.embeddings[0])
-  search = make_search(config, setting.sets[0])
-  steps = make_gan_steps(model, options, embed_batch, search)
+  steps = make_gan_steps(model, options, embed_batch, setting.search)
   compiled = jax.jit(lift(steps, how, (0, None, None, None, None, 0)))
   keys, threshold = _keys(config, 1), jnp.float32(setting.threshold)
 
@@ -138,7 +143,7 @@ def _train(setting: Setting, arm: Arm, path: pathlib.Path) -> None:
   for sentence in failures.values():
     logging.error('%s', sentence)
   if len(failures) == train.num_repeats:
-    raise RuntimeError(
+    raise TrainingFailed(
       f'{"; ".join(failures.values())}. The last good state is in '
       f'{setting.workdir / "checkpoints" / arm.name}. Try a lower threshold or '
       'learning rate in another --workdir.'
@@ -240,15 +245,18 @@ def _row(record, repeat: int, row: int, policy: str) -> dict[str, float]:
 def _quality(setting: Setting, images: np.ndarray) -> dict[str, float]:
   """Of some samples: Fréchet distance to test, and how many keep away."""
   rejecting, judging = setting.embeddings
-  found = rejection.nearest(
-    setting.data.index, jnp.asarray(features(rejecting, images), jnp.float32)
-  )
+  points = features(rejecting, images).astype(np.float32)
+  # In parts: to every training image at once the matrix would be large.
+  distance = [
+    np.asarray(setting.search(setting.data.index, jnp.asarray(part)))
+    for part in np.split(points, range(_BATCH, len(points), _BATCH))
+  ]
   return {
     'frechet': frechet_distance(
       setting.sets[1].test, features(judging, images)
     ),
     'share_above_threshold': float(
-      (np.asarray(found.distance) > setting.threshold).mean()
+      (np.concatenate(distance) > setting.threshold).mean()
     ),
   }
 

@@ -1,46 +1,38 @@
 """What a study of rejection begins with: config checked, data, embeddings."""
 
-import functools
-import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import files, rejection, validate
+from memjax import rejection, validate
 from memjax import workdir as run_folder
 from memjax.analysis.rejection.analysis import EmbeddedSets
 from memjax.data.image_sets import ImageSets, load_image_sets
 from memjax.embeddings.base import Embedding
-from memjax.embeddings.embed import embed
 from memjax.models import diff_augment, gan
 from memjax.neighbors import METRICS
 from memjax.scores.rejection import rejection_threshold
-from memjax.training.gan_step import (
-  GanData,
-  GanOptions,
-  Search,
-  nearest_distance,
+from memjax.studies.rejection_embeddings import (
+  EMBEDDINGS,
+  check_further,
+  check_same,
+  features,
+  make_embedding,
 )
+from memjax.training.gan_state import GanData, GanOptions
+from memjax.training.gan_step import Search, nearest_distance
 from memjax.training.lift import LIFTS
 
 __all__ = [
-  'EMBEDDINGS',
   'SEARCHES',
   'Setting',
-  'apply_embedding',
-  'features',
-  'make_embedding',
-  'make_search',
   'prepare',
 ]
 
-EMBEDDINGS = ('pixels', 'encoder', 'efficientnet', 'inception')
 SEARCHES = ('exact', 'approximate')
 _MODELS = ('sagan', 'biggan')
 _PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
@@ -65,6 +57,7 @@ class Setting(NamedTuple):
   embeddings: tuple[Embedding, Embedding]  # that rejects, that judges
   sets: tuple[EmbeddedSets, EmbeddedSets]  # train and test in both
   data: GanData
+  search: Search
   threshold: float
 
 
@@ -80,6 +73,7 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
     seed=config.seed,
     **data,
   )
+  _check_scoring(config, images)
   fields = config.model.to_dict()
   name = validate.one_of('config.model.name', fields.pop('name'), _MODELS)
   model = getattr(gan, name)(
@@ -90,13 +84,17 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
     workdir, config.to_dict(), run_folder.fingerprint(everything), free=_FREE
   )
   names = config.embedding.rejecting, config.embedding.judging
-  first, second = (make_embedding(config, name, images) for name in names)
-  _check_embeddings(workdir / 'arrays' / 'embeddings.json', first, second)
+  arrays = workdir / 'arrays'
+  first, second = (
+    make_embedding(config, name, images, arrays) for name in names
+  )
+  check_same(arrays / 'embeddings.json', first, second)
   sets = _embed_sets(config, first, images), _embed_sets(config, second, images)
   threshold = given
   if threshold is None:
     threshold = rejection_threshold(sets[0].train, metric=sets[0].metric)
   logging.info('Rejection threshold %.4g in: %s.', threshold, first.name)
+  search, index = _make_search(config, sets[0])
   return Setting(
     config,
     workdir,
@@ -108,9 +106,10 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
     GanData(
       jnp.asarray(images.train.images),
       jnp.asarray(images.train.labels, jnp.int32),
-      rejection.make_index(sets[0].train, metric=sets[0].metric),
+      index,
       first.params,
     ),
+    search,
     threshold,
   )
 
@@ -125,13 +124,12 @@ def _make_options(config: ConfigDict) -> GanOptions:
   for name in ('rejecting', 'judging'):
     value = config.embedding[name]
     validate.one_of(f'config.embedding.{name}', value, EMBEDDINGS)
-  for name in ('num_repeats', 'num_evaluated', 'evaluate_every'):
+    check_further(value, config.data.num_further)
+  for name in ('num_repeats', 'evaluate_every'):
     check(f'config.train.{name}', train[name], 1)
+  # A covariance needs two.
+  check('config.train.num_evaluated', train.num_evaluated, 2)
   steps = check('config.train.steps', train.steps, 1)
-  # A cell of C_T needs more than 20 samples.
-  check('config.score.num_samples', config.score.num_samples, 21)
-  for name in ('num_cells', 'num_class_cells', 'k', 'num_permutations'):
-    check(f'config.score.{name}', config.score[name], 1)
   validate.one_of('config.train.lift', train.lift, LIFTS)
   real('config.train.checkpoint_seconds', train.checkpoint_seconds, 0.0)
   if isinstance(train.augmentations, str):
@@ -162,6 +160,19 @@ def _make_options(config: ConfigDict) -> GanOptions:
   )
 
 
+def _check_scoring(config: ConfigDict, images: ImageSets) -> None:
+  """Refuses before training what scores would refuse after it."""
+  score, check = config.score, validate.integer
+  num_train, num_test = len(images.train.ids), len(images.test.ids)
+  for name in ('num_class_cells', 'num_permutations'):
+    check(f'config.score.{name}', score[name], 1)
+  cells = check('config.score.num_cells', score.num_cells, 1, num_train)
+  # A cell of C_T needs more than 20 samples: so many leave one in any case.
+  check('config.score.num_samples', score.num_samples, 20 * cells + 1)
+  fewest = min(num_test, score.num_samples)
+  check('config.score.k', score.k, 1, fewest - 1)
+
+
 def _given_threshold(value: Any) -> float | None:
   """None for 'auto'; the command line gives numbers as text."""
   if value == 'auto':
@@ -175,94 +186,23 @@ def _given_threshold(value: Any) -> float | None:
   return validate.real('config.threshold', number, 0.0, sys.float_info.max)
 
 
-def make_embedding(config, name: str, images: ImageSets) -> Embedding:
-  """Makes an embedding by name; one is imported when it is asked for."""
-  shape = images.train.images.shape[1:]
-  grey = 'repeat' if shape[2] == 1 else 'refuse'
-  if name == 'pixels':
-    from memjax.embeddings.pixels import pixels
-
-    return pixels()
-  if name == 'efficientnet':
-    from memjax.embeddings.efficientnet import efficientnet
-
-    return efficientnet(shape, grey=grey)
-  if name == 'inception':
-    from memjax.embeddings.inception import inception
-
-    return inception(grey=grey)
-  from memjax.embeddings.encoder import train_encoder
-
-  # On further images, to which training and test images are the same.
-  chosen = images.further if len(images.further.ids) else images.train
-  return train_encoder(
-    chosen.images,
-    chosen.labels if chosen.labels.max() else None,
-    seed=config.seed,
-    num_features=config.embedding.num_features,
-    num_steps=config.embedding.num_steps,
-  )
-
-
-def _check_embeddings(path: pathlib.Path, *embeddings: Embedding) -> None:
-  """Refuses to go on with other weights than a folder was begun with."""
-  now = {e.name: e.digest for e in embeddings}
-  if not path.exists():
-    files.write_json(path, now)
-  then = json.loads(path.read_text())
-  if then != now:
-    changed = sorted(k for k in then.keys() | now if then.get(k) != now.get(k))
-    raise ValueError(
-      f'{path.parents[1]} was begun with other weights of: '
-      + '; '.join(changed)
-      + '. Pass another --workdir.'
-    )
-
-
-def make_search(config: ConfigDict, sets: EmbeddedSets) -> Search:
-  """Who finds the nearest training image in a step.
+def _make_search(
+  config: ConfigDict, sets: EmbeddedSets
+) -> tuple[Search, rejection.TrainingIndex | None]:
+  """Who finds the nearest training image in a step, and in which index.
 
   On the device every training image is compared with; faiss, on the host, needs
   less for very many, and misses some.
   """
   if config.embedding.search == 'exact':
-    return nearest_distance
+    index = rejection.make_index(sets.train, metric=sets.metric)
+    return nearest_distance, index
   from memjax.neighbors_approximate import approximate_search
 
   distance = rejection.host_distance(
     approximate_search(sets.train, metric=sets.metric, seed=config.seed)
   )
-  return lambda index, features: distance(features)
-
-
-def apply_embedding(
-  embedding: Embedding, params: Any, images: jax.Array
-) -> jax.Array:
-  """Features of images in 0 … 255.
-
-  Features that are all zero, as rectified ones may be, have no direction: they
-  get that of (1, …, 1).
-  """
-  features = embedding.apply(params, images)
-  is_zero = ~features.any(axis=1, keepdims=True)
-  return jnp.where(is_zero, 1e-6, features)
-
-
-def features(embedding: Embedding, images: np.ndarray) -> np.ndarray:
-  """Features of uint8 images, float64 [n, d], as the training step has them."""
-  apply = _compiled(embedding)
-  return np.asarray(
-    embed(images, lambda batch: apply(embedding.params, batch)), np.float64
-  )
-
-
-@functools.cache
-def _compiled(embedding: Embedding):
-  return jax.jit(
-    lambda params, images: apply_embedding(
-      embedding, params, images.astype(jnp.float32)
-    )
-  )
+  return lambda _, features: distance(features), None
 
 
 def _embed_sets(config, embedding: Embedding, images) -> EmbeddedSets:

@@ -7,7 +7,11 @@ from sklearn.datasets import load_digits
 from memjax import nearest_neighbors
 from memjax.embeddings import encoder as module
 from memjax.embeddings.embed import embed
-from memjax.embeddings.encoder import train_encoder
+from memjax.embeddings.encoder import (
+  load_encoder,
+  save_encoder,
+  train_encoder,
+)
 
 DIGITS = load_digits()
 IMAGES = (DIGITS.images * 15.9375).astype(np.uint8)[..., None]
@@ -62,6 +66,22 @@ def test_an_autoencoder_reconstructs():
   # Standardized images have variance 1, which a constant's error would be.
   assert losses[0] > 0.9
   assert losses[-20:].mean() < 0.4
+
+
+@pytest.mark.parametrize('kind', ['classifier', 'autoencoder'])
+def test_from_disk_it_is_the_same(request, tmp_path, kind):
+  trained = request.getfixturevalue(kind)
+  save_encoder(tmp_path / 'encoder.npz', trained)
+  found = load_encoder(tmp_path / 'encoder.npz')
+  assert (found.name, found.digest) == (trained.name, trained.digest)
+  assert found.channels == trained.channels
+  assert found.image_size == trained.image_size
+  images = IMAGES[TEST][:50]
+  np.testing.assert_array_equal(found(images), trained(images))
+  assert found.has_logits == trained.has_logits
+  if found.has_logits:
+    codes = found(images)
+    np.testing.assert_array_equal(found.logits(codes), trained.logits(codes))
 
 
 def test_the_seed_decides():

@@ -12,7 +12,9 @@ import sys
 import numpy as np
 import pytest
 
+from memjax.embeddings import encoder
 from memjax.studies import rejection as study
+from memjax.studies import rejection_setting
 from memjax.training.metrics_writer import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -130,7 +132,10 @@ def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path, search):
     ('embedding.search', 'faiss', "config.embedding.search='faiss'"),
     ('model.name', 'gan', "config.model.name='gan'"),
     ('train.batch_size', 1, 'config.train.batch_size=1'),
-    ('score.num_samples', 0, 'config.score.num_samples=0'),
+    ('score.num_samples', 20, 'num_samples=20: expected an integer 21'),
+    ('score.num_cells', 3, 'num_samples=60: expected an integer 61'),
+    ('score.k', 60, r'score.k=60: expected an integer in \[1, 59'),
+    ('train.num_evaluated', 1, 'config.train.num_evaluated=1'),
     ('data.num_train', 5000, 'num_train=5000'),
   ],
 )
@@ -138,6 +143,55 @@ def test_bad_values_are_named(tmp_path, key, value, message):
   with pytest.raises(ValueError, match=message):
     study.run(load('digits_gan', **{key: value}), tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_of_the_training_images_is_refused(tmp_path):
+  config = load(
+    'digits_gan', **{'embedding.rejecting': 'encoder', 'data.num_further': 0}
+  )
+  with pytest.raises(ValueError, match='config.data.num_further=0'):
+    study.run(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_is_trained_once_in_a_folder(tmp_path, monkeypatch):
+  """Another device would train another one, and be refused."""
+  config = load('digits_gan', **{'embedding.rejecting': 'encoder'})
+  begun = rejection_setting.prepare(config, tmp_path)
+  monkeypatch.setattr(encoder, 'train_encoder', None)
+  resumed = rejection_setting.prepare(config, tmp_path)
+  assert resumed.threshold == begun.threshold
+  np.testing.assert_array_equal(resumed.sets[0].train, begun.sets[0].train)
+
+
+def test_an_approximate_search_needs_no_exact_index(tmp_path):
+  pytest.importorskip('faiss')
+  config = load('digits_gan', **{'embedding.search': 'approximate'})
+  setting = rejection_setting.prepare(config, tmp_path)
+  assert setting.data.index is None
+  quality = study._quality(setting, setting.images.train.images)
+  assert quality['share_above_threshold'] == 0.0
+
+
+def test_one_arm_is_reported_where_the_other_failed(digits, monkeypatch):
+  """Its samples are there, those of the other were never drawn."""
+
+  def fail(setting, arm, path):
+    raise study.TrainingFailed(f'{arm.name}, seed 0: stopped before step 3')
+
+  monkeypatch.setattr(study, '_train', fail)
+  path = digits / 'arrays/samples_rejection.npz'
+  path.rename(path.with_suffix('.away'))
+  try:
+    study.run(load('digits_gan'), digits)
+    found = report(digits)
+  finally:
+    path.with_suffix('.away').rename(path)
+  assert set(found['numbers']['arms']) == {'plain'}
+  assert found['numbers']['failed'] == [
+    'rejection, seed 0: stopped before step 3'
+  ]
+  assert 'stopped before step 3' in found['verdict']['uncertainty']
 
 
 def fake_source(tmp_path, channels):
@@ -233,6 +287,15 @@ def samples(workdir):
   return found
 
 
+def digest(workdir, arm):
+  """SHA-256 of the last state."""
+  last = max(
+    (workdir / f'checkpoints/{arm}').iterdir(), key=lambda p: int(p.name)
+  )
+  found = json.loads((last / '_CHECKPOINT_METADATA').read_text())
+  return found['custom_metadata']['digest']
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
   code, output = start(tmp_path / 'whole', 'never:0')
@@ -247,6 +310,8 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
   expected = samples(tmp_path / 'whole')
   for arm, images in samples(workdir).items():
     np.testing.assert_array_equal(images, expected[arm])
+    # Of all that a checkpoint holds: nets, average, optimizers, record.
+    assert digest(workdir, arm) == digest(tmp_path / 'whole', arm)
   assert not list(workdir.rglob('*.tmp'))
   rows = lambda path: [
     (r['arm'], r['step'], r['frechet'])

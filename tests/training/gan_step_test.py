@@ -7,13 +7,14 @@ import pytest
 
 from memjax import rejection
 from memjax.models import gan
-from memjax.training.gan_step import (
+from memjax.training.checkpoints import Checkpoints
+from memjax.training.gan_state import (
   FAILURES,
   GanData,
   GanOptions,
   init_gan_state,
-  make_gan_steps,
 )
+from memjax.training.gan_step import make_gan_steps
 
 MODEL = gan.sagan(
   (8, 8, 1), 2, latent_dim=3, generator_width=2, discriminator_width=4,
@@ -82,6 +83,17 @@ def test_cuts_change_no_bit_and_the_threshold_compiles_nothing(
   assert whole.record.acceptance.tolist() == [2.0, 2.0, 0.0]
   assert whole.record.drawn.tolist() == [12.0, 12.0, 0.0]
   assert int(whole.failed_step) == -1
+
+
+def test_a_state_from_disk_goes_on_bit_for_bit(drop, fresh, data, tmp_path):
+  """Nets, average, optimizers, spectral vectors, statistics, record."""
+  half = run(drop, fresh, data, 0.0, 0, 3)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(3, half, {})
+  with Checkpoints(tmp_path) as checkpoints:
+    found = checkpoints.restore(fresh)
+  whole = run(drop, fresh, data, 0.0, 0, 5)
+  assert_equal(run(drop, found.state, data, 0.0, 3, 5), whole)
 
 
 def test_accepting_all_is_the_plain_step(drop, fresh, data):

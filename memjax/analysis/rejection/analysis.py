@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from memjax import validate
 from memjax.analysis import stats
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.scores.cells import check_labels
 from memjax.scores.copying import copying_test
 from memjax.scores.coverage import precision_recall
 from memjax.scores.data_copying import (
@@ -84,6 +85,8 @@ class ModelScores(NamedTuple):
     class_c_t_p_value: of that mean.
     by_class: [classes] C_T of each; NaN where there are too few samples.
     frechet: Fréchet distance to the TEST images; high = unlike.
+    frechet_train: the same to the TRAINING images, as published FIDs are; a
+      generator that copies does well by it.
     precision: share of samples on the data (the test images').
     recall: share of test images reached.
     density: as precision, counted by balls.
@@ -101,6 +104,7 @@ class ModelScores(NamedTuple):
   class_c_t_p_value: float
   by_class: Float[np.ndarray, ' classes']
   frechet: float
+  frechet_train: float
   precision: float
   recall: float
   density: float
@@ -198,24 +202,31 @@ def score_model(
     seed: of cells and permutations.
 
   Raises:
-    ValueError: NaN, too few points, an argument out of range.
+    ValueError: NaN, too few points, labels that are not one integer a point,
+      an argument out of range.
   """
+  validate.integer('num_class_cells', num_class_cells, 1)
+  classes = check_labels(
+    'labels', labels, (len(sets.train), len(sets.test), len(generated))
+  )
   options = {
     'metric': sets.metric, 'num_permutations': num_permutations, 'seed': seed,
   }  # fmt: skip
   points = (sets.train, sets.test, generated)
   whole = data_copying_test(*points, num_cells=num_cells, **options)
   class_c_t, class_p = np.nan, np.nan
-  by_class = np.full(int(max(map(np.max, labels))) + 1, np.nan)
+  by_class = np.full(int(max(map(np.max, classes))) + 1, np.nan)
   try:
-    classes = classwise_data_copying(
+    found = classwise_data_copying(
       *points, labels=labels, num_cells=num_class_cells, **options
     )
-  except ValueError:  # no class has enough samples: its numbers stay NaN
+  except ValueError:
+    # All that it refuses was checked above and by the test of the whole, but
+    # one thing: no class has a cell with enough samples. So all stays NaN.
     pass
   else:
-    class_c_t, class_p = classes.mean_c_t, classes.mean_p_value
-    by_class[classes.label] = classes.c_t
+    class_c_t, class_p = found.mean_c_t, found.mean_p_value
+    by_class[found.label] = found.c_t
   copies = copying_test(*points, **options)
   quality = precision_recall(sets.test, generated, k=k, metric=sets.metric)
   near = measure_distances(sets, generated).train
@@ -232,6 +243,7 @@ def score_model(
     class_c_t_p_value=class_p,
     by_class=by_class,
     frechet=frechet_distance(sets.test, generated),
+    frechet_train=frechet_distance(sets.train, generated),
     **quality._asdict(),
     mean_distance=float(near.mean()),
     share_below=float((near <= threshold).mean())
@@ -248,7 +260,7 @@ def summarize(models: list[ModelScores]) -> ArmScores:
 
   Example:
     >>> one = ModelScores(
-    ...   1.0, 0.0, -1.0, 0.04, 1.0, 0.0, 1.0, np.zeros(1), *[0.0] * 7
+    ...   1.0, 0.0, -1.0, 0.04, 1.0, 0.0, 1.0, np.zeros(1), *[0.0] * 8
     ... )
     >>> arm = summarize([one, one._replace(c_t=-3.0, c_t_p_value=0.02)])
     >>> arm.mean['c_t'], arm.p_value

@@ -12,20 +12,19 @@ from jaxtyping import Float, Shaped
 from memjax.analysis import page, report_parts
 from memjax.analysis.page import format_number, format_p
 from memjax.analysis.rejection import figures as rejection_figures
+from memjax.analysis.rejection import tables
 from memjax.analysis.rejection.analysis import (
-  ArmScores,
-  Difference,
   compare_arms,
   measure_distances,
   summarize,
 )
+from memjax.analysis.rejection.tables import Summary
 from memjax.analysis.rejection.verdict import (
   WORDS,
   ArmResult,
   Study,
   Verdict,
   judge,
-  with_interval,
 )
 from memjax.analysis.samples import figures as sample_figures
 from memjax.training.metrics_writer import read_metrics
@@ -56,7 +55,14 @@ _HOW_TO_READ = (
   'first alone, the generator has learned about the embedding, not about the '
   'images.\n\n'
   '**Fréchet distance** is to the TEST images, in the embedding named beside '
-  'it; high = unlike them. It is not FID.\n\n'
+  'it; high = unlike them. It is not FID. Published FIDs are to the TRAINING '
+  'images: for these see its own row, which copies improve.\n\n'
+  '**Published numbers** (Bai et al.) are on other scales. Their C_T is the '
+  'mean over classes, in cells of 64 principal components of torchvision’s '
+  'Inception features, against CIFAR-10.1; here “C_T, mean over classes” has '
+  'cells of all features of the embeddings named above, against these test '
+  'images, and C_T is of all classes together. Their τ = 0.13 too belongs to '
+  'that network.\n\n'
   '**Uncertainty.** A difference is taken seed by seed (both arms share '
   'initialization, batches and latents) and has a Student interval over '
   'seeds; with one seed it has none. The test images are the same for all: the '
@@ -75,14 +81,6 @@ class Shown(NamedTuple):
 
   images: Shaped[np.ndarray, 'n h w c']
   features: Float[np.ndarray, 'n d']
-
-
-class _Summary(NamedTuple):
-  """Each arm over its seeds, in both embeddings, and the differences."""
-
-  arms: dict[str, tuple[ArmScores, ArmScores]]
-  differences: tuple[dict[str, Difference], ...]  # none with one arm
-  num_seeds: int
 
 
 def write(
@@ -127,9 +125,9 @@ def write(
       uncertainty=verdict.uncertainty,
       key_numbers=_cards(study, summary),
       sections=[
-        _table(study, summary),
+        tables.both_arms(study, summary),
         *sections,
-        _by_seed(study, results),
+        tables.by_seed(study, results),
         page.Section('What these numbers mean', body=how),
         report_parts.settings(record),
       ],
@@ -139,7 +137,7 @@ def write(
   return verdict
 
 
-def _summarize(results: dict[str, ArmResult]) -> _Summary:
+def _summarize(results: dict[str, ArmResult]) -> Summary:
   # Seeds that stopped early in an arm are named, and count in none.
   lasted = np.all([arm.failed_step < 0 for arm in results.values()], axis=0)
   of = lambda name, k: [
@@ -156,10 +154,10 @@ def _summarize(results: dict[str, ArmResult]) -> _Summary:
     differences = tuple(
       compare_arms(of('plain', k), of('rejection', k)) for k in range(2)
     )
-  return _Summary(arms, differences, int(lasted.sum()))
+  return Summary(arms, differences, int(lasted.sum()))
 
 
-def _cards(study: Study, summary: _Summary) -> list[page.KeyNumber]:
+def _cards(study: Study, summary: Summary) -> list[page.KeyNumber]:
   """C_T of each arm, its change, the cost."""
   cards = []
   for name, scores in summary.arms.items():
@@ -199,43 +197,6 @@ def _cards(study: Study, summary: _Summary) -> list[page.KeyNumber]:
   return cards
 
 
-_LABELS = {
-  'copied_share': 'estimated share of copies',
-  'c_t': 'C_T (negative = nearer to train than test images)',
-  'class_c_t': 'C_T, mean over classes',
-  'frechet': 'Fréchet distance to test images',
-  'precision': 'precision (share on the data)',
-  'recall': 'recall (share of the data reached)',
-  'density': 'density',
-  'coverage': 'coverage',
-  'mean_distance': 'mean distance to the nearest training image',
-  'share_below': 'share within the threshold',
-}
-
-
-def _table(study: Study, summary: _Summary) -> page.Section:
-  """All means with intervals, both embeddings."""
-  rows = []
-  for k, kind in enumerate(('rejecting', 'judging')):
-    for key, label in _LABELS.items():
-      values = [arm[k].mean[key] for arm in summary.arms.values()]
-      if not np.isfinite(values).any():
-        continue
-      row = [f'{label} [{kind}]', *map(format_number, values)]
-      if summary.differences:
-        row.append(with_interval(summary.differences[k][key]))
-      rows.append(row)
-  columns = ['number', *(WORDS[name] for name in summary.arms)]
-  if summary.differences:
-    columns.append('difference')
-  return page.Section(
-    'With and without rejection',
-    body=f'Rejecting embedding: {study.sets[0].name}. Judging embedding: '
-    f'{study.sets[1].name}. Distances: {study.sets[0].metric}.',
-    table=page.Table(columns, rows),
-  )
-
-
 def _sections(workdir, study: Study, results, shown) -> list[page.Section]:
   """Pictures."""
   near = {
@@ -261,7 +222,7 @@ def _sections(workdir, study: Study, results, shown) -> list[page.Section]:
     )
   )
   sections += [
-    _classes(study, name, result) for name, result in results.items()
+    tables.by_class(study, name, result) for name, result in results.items()
   ]
   sections.append(
     page.Section(
@@ -305,57 +266,13 @@ def _nearest_pairs(study, name: str, part: Shown, near) -> list[page.Section]:
   ]
 
 
-def _classes(study: Study, name: str, result: ArmResult) -> page.Section:
-  """C_T of each class over seeds, in the judging embedding."""
-  values = np.array([model[1].by_class for model in result.models])
-  with np.errstate(invalid='ignore'):
-    mean = values.mean(axis=0)
-  spread = (
-    values.std(axis=0, ddof=1)
-    if len(values) > 1
-    else np.full(len(mean), np.nan)
-  )
-  rows = [
-    [int(label), mean[label], spread[label]]
-    for label in np.flatnonzero(np.isfinite(mean))
-  ]
-  return page.Section(
-    f'Classes {WORDS[name]}',
-    table=page.Table(
-      ['class', 'C_T (mean over seeds)', 'standard deviation over seeds'],
-      [[a, float(b), float(c)] for a, b, c in rows],
-      f'C_T of each class against its own images, {study.sets[1].name}',
-      True,
-    ),
-  )
-
-
-def _by_seed(study: Study, results: dict[str, ArmResult]) -> page.Section:
-  rows = [
-    [
-      f'{WORDS[name]}, seed {seed}',
-      *(
-        value
-        for scores in model
-        for value in (scores.c_t, scores.c_t_p_value, scores.frechet)
-      ),
-    ]
-    for name, result in results.items()
-    for seed, model in enumerate(result.models)
-  ]
-  columns = ['model', 'C_T [rejecting]', 'p', 'Fréchet [rejecting]',
-             'C_T [judging]', 'p', 'Fréchet [judging]']  # fmt: skip
-  return page.Section(
-    'Every seed', table=page.Table(columns, rows, 'Seed by seed', True)
-  )
-
-
-def _numbers(study: Study, results, summary: _Summary) -> dict[str, Any]:
+def _numbers(study: Study, results, summary: Summary) -> dict[str, Any]:
   """The numbers of report.json."""
   kinds = ('rejecting', 'judging')
   return {
     'threshold': study.threshold,
     'policy': study.policy,
+    'failed': study.failed,
     'embeddings': dict(
       zip(kinds, (sets.name for sets in study.sets), strict=True)
     ),

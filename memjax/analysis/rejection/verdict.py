@@ -29,6 +29,7 @@ class Study(NamedTuple):
     threshold: τ.
     policy: of rejection.
     num_permutations: of C_T's null.
+    failed: a sentence for each arm of which every seed stopped early.
   """
 
   name: str
@@ -38,6 +39,7 @@ class Study(NamedTuple):
   threshold: float
   policy: str
   num_permutations: int
+  failed: tuple[str, ...] = ()
 
 
 class ArmResult(NamedTuple):
@@ -112,7 +114,7 @@ def judge(
       'What it costs: the Fréchet distance to test images '
       f'({study.sets[1].name}) changes by {with_interval(frechet)}.'
     )
-  notes += _failed(results)
+  notes += [*study.failed, *_failed(results)]
   return Verdict(kind, ' '.join(sentences), '\n\n'.join(notes))
 
 

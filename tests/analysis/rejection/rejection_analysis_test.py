@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from memjax.analysis.rejection import analysis as rejection
-from memjax.analysis.rejection import verdict as rejection_verdict
+from memjax.analysis.rejection import tables, verdict
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST, HONEST = RNG.normal(size=(3, 300, 4)) + 2
@@ -100,13 +100,43 @@ def test_twice_the_median_p_is_valid_for_dependent_seeds():
     assert (combined <= 0.05).mean() <= 0.05 + 4 * np.sqrt(0.05 / 20_000)
 
 
+def test_bad_labels_are_named_not_swallowed():
+  """As a class without enough samples would be."""
+  for labels, message in (
+    ((*LABELS[:2], LABELS[2] - 1), r'labels\[2\] holds -1'),
+    ((*LABELS[:2], LABELS[2][:5]), r'labels\[2\] has 5 entries'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      rejection.score_model(SETS, HONEST, labels, threshold=0.1)
+  with pytest.raises(ValueError, match='num_class_cells=0'):
+    score(HONEST, num_class_cells=0)
+
+
+def test_the_distance_to_the_training_images_is_there(models):
+  copies, honest = models['copies'], models['honest']
+  assert copies.frechet_train < 0.01 < honest.frechet_train
+  assert copies.frechet_train < copies.frechet
+
+
+def test_tables_leave_out_seeds_that_stopped(models):
+  images = np.zeros((3, 2, 2, 1), np.uint8)
+  study = verdict.Study('points', images, images, (SETS, SETS), 0.1, 'drop', 99)
+  seeds = [(m, m) for m in (models['honest'], models['copies'])]
+  result = verdict.ArmResult(seeds, np.array([-1, 7]))
+  table = tables.by_class(study, 'plain', result).table
+  means = [row[1] for row in table.rows]
+  np.testing.assert_allclose(means, models['honest'].by_class)
+  names = [
+    row[0] for row in tables.by_seed(study, {'plain': result}).table.rows
+  ]
+  assert names[1] == 'without rejection, seed 1 (stopped early)'
+
+
 def judge(without, with_it):
   images = np.zeros((3, 2, 2, 1), np.uint8)
-  study = rejection_verdict.Study(
-    'points', images, images, (SETS, SETS), 0.1, 'drop', 99
-  )
+  study = verdict.Study('points', images, images, (SETS, SETS), 0.1, 'drop', 99)
   results = {
-    name: rejection_verdict.ArmResult(
+    name: verdict.ArmResult(
       [(m, m) for m in seeds], np.array([-1] * (len(seeds) - 1) + [7])
     )
     for name, seeds in (('plain', without), ('rejection', with_it))
@@ -118,7 +148,7 @@ def judge(without, with_it):
     for name, result in results.items()
   }
   change = rejection.compare_arms(without, with_it)
-  return rejection_verdict.judge(study, arms, (change, change), results, 3)
+  return verdict.judge(study, arms, (change, change), results, 3)
 
 
 def test_the_verdict_says_what_rejection_does(models):
