@@ -14,6 +14,7 @@ beforehand either: --rescored.
 
 import functools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from absl import app, flags
 from jax.extend import core
 from ml_collections import config_flags
 
-from memjax import evaluate
+from memjax import evaluate, validate
 from memjax.data import transforms
 from memjax.models import vae
 from memjax.training.state import init_state
@@ -36,6 +37,7 @@ _SHAPES = {
   'mnist': (60000, (28, 28, 1), 10000),
   'fashion_mnist': (60000, (28, 28, 1), 10000),
   'cifar10': (50000, (32, 32, 3), 10000),
+  'celeba': (162770, (32, 32, 3), 19962),
   'digits': (1797, (8, 8, 1), 0),
 }
 _TERA = 1e12
@@ -104,7 +106,12 @@ def estimate(config: Any, rescored: float) -> Cost:
     config: as in `configs/`.
     rescored: the share of the estimates at the last epoch that are made anew
       in each round of the escalation.
+
+  Raises:
+    ValueError: another study, or data whose shapes are not known here.
   """
+  validate.one_of('config.study', config.study, ('memorization',))
+  validate.one_of('config.data.source', config.data.source, _SHAPES)
   train, score = config.train, config.score
   num_items, shape, num_test = _SHAPES[config.data.source]
   num_items = config.data.num_items or num_items
@@ -203,7 +210,10 @@ class _PerItem:
 
 def main(_) -> None:
   """Prints the table."""
-  cost = estimate(_CONFIG.value, _RESCORED.value)
+  try:
+    cost = estimate(_CONFIG.value, _RESCORED.value)
+  except ValueError as error:
+    sys.exit(f'cost_estimate: {error}')
   print('An ESTIMATE of operations (matrix products alone), and of hours.')
   rates = [float(rate) for rate in _RATES.value]
   head = ''.join(f'{f"at {rate:g} T/s":>14s}' for rate in rates)

@@ -26,8 +26,19 @@ import subprocess
 import sys
 
 if importlib.util.find_spec('memjax') is None:
-  package = 'git+https://github.com/memjax/memjax'
-  command = [sys.executable, '-m', 'pip', 'install', '-q', package]
+  # With its accelerator's plugin named, pip keeps the jax that is here, or, if
+  # memjax needs another one, changes both.
+  plugins = {
+    'jax_cuda12_plugin': 'cuda12',
+    'jax_cuda13_plugin': 'cuda13',
+    'libtpu': 'tpu',
+  }
+  here = [plugins[name] for name in plugins if importlib.util.find_spec(name)]
+  packages = [
+    'memjax[efficientnet] @ git+https://github.com/memjax/memjax',
+    f'jax[{",".join(here)}]',
+  ]
+  command = [sys.executable, '-m', 'pip', 'install', '-q', *packages]
   subprocess.run(command, check=True)
 
 # %%
@@ -48,6 +59,11 @@ print(notebook.describe_device())
 train = ''  # @param {type: "string"}
 test = ''  # @param {type: "string"}
 generated = ''  # @param {type: "string"}
+# What near means. Empty: the numbers as they are (features, tables, pixels);
+# shifted, flipped or recoloured copies of images need another one.
+embedding = ''  # @param ["", "pixels", "encoder", "efficientnet", "inception"]
+# Black and white of images that are no bytes, such as (0.0, 1.0).
+value_range = ()  # @param {type: "raw"}
 use_drive = False  # @param {type: "boolean"}
 
 is_fast = bool(os.environ.get('MEMJAX_FAST'))  # for tests of this notebook
@@ -66,16 +82,20 @@ if not train:
   rng = np.random.default_rng(0)
   images = rng.permutation(load_digits().images.astype(np.float32))
   own, held_out, samples = np.split(images[:1797], 3)
-  samples[:30] = own[:30] + rng.normal(0, 0.5, (30, 8, 8))
+  samples[:30] = np.clip(own[:30] + rng.normal(0, 0.5, (30, 8, 8)), 0, 16)
   train, test, generated = (
     str(folder / f'{name}.npy') for name in ('train', 'test', 'generated')
   )
   np.save(train, own)
   np.save(test, held_out)
   np.save(generated, samples)
+  value_range = (0.0, 16.0) if embedding else ()
 
 # %%
 changes = {'train': train, 'test': test, 'generated': generated}
+changes |= {'embedding': embedding, 'value_range': value_range}
+if embedding in ('efficientnet', 'inception'):  # grey images as colour
+  changes['grey'] = 'repeat'
 if is_fast:
   changes['num_permutations'] = 99
 report = notebook.run_study('configs/audit.py', workdir, changes)

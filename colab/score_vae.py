@@ -25,8 +25,19 @@ import subprocess
 import sys
 
 if importlib.util.find_spec('memjax') is None:
-  package = 'git+https://github.com/memjax/memjax'
-  command = [sys.executable, '-m', 'pip', 'install', '-q', package]
+  # With its accelerator's plugin named, pip keeps the jax that is here, or, if
+  # memjax needs another one, changes both.
+  plugins = {
+    'jax_cuda12_plugin': 'cuda12',
+    'jax_cuda13_plugin': 'cuda13',
+    'libtpu': 'tpu',
+  }
+  here = [plugins[name] for name in plugins if importlib.util.find_spec(name)]
+  packages = [
+    'memjax @ git+https://github.com/memjax/memjax',
+    f'jax[{",".join(here)}]',
+  ]
+  command = [sys.executable, '-m', 'pip', 'install', '-q', *packages]
   subprocess.run(command, check=True)
 
 # %%

@@ -16,7 +16,7 @@
 # # A GAN with Memorization Rejection
 #
 # Memorization Rejection leaves samples that come too close to a training image
-# out of the generator's update. This notebook trains the same GAN with and
+# out of the generator's update. This notebook trains the same small GAN with and
 # without it, from the same seeds, and asks of both: do their samples copy, and
 # how good are they?
 
@@ -26,8 +26,19 @@ import subprocess
 import sys
 
 if importlib.util.find_spec('memjax') is None:
-  package = 'git+https://github.com/memjax/memjax'
-  command = [sys.executable, '-m', 'pip', 'install', '-q', package]
+  # With its accelerator's plugin named, pip keeps the jax that is here, or, if
+  # memjax needs another one, changes both.
+  plugins = {
+    'jax_cuda12_plugin': 'cuda12',
+    'jax_cuda13_plugin': 'cuda13',
+    'libtpu': 'tpu',
+  }
+  here = [plugins[name] for name in plugins if importlib.util.find_spec(name)]
+  packages = [
+    'memjax @ git+https://github.com/memjax/memjax',
+    f'jax[{",".join(here)}]',
+  ]
+  command = [sys.executable, '-m', 'pip', 'install', '-q', *packages]
   subprocess.run(command, check=True)
 
 # %%
@@ -55,6 +66,9 @@ workdir = notebook.choose_workdir(config, use_drive=use_drive)
 
 # %% [markdown]
 # ## Train, with and without rejection
+#
+# CIFAR-10 with rejection alone (`compare` of the config is False): there
+# `run_study(config, workdir, {'compare': True})` trains both, in twice the time.
 #
 # The threshold is the mean distance of a training image to its nearest other
 # one, unless `threshold` says otherwise. If the runtime disconnects, run all

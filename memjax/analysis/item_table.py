@@ -11,6 +11,7 @@ import importlib.resources
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -33,12 +34,14 @@ class ItemTable(NamedTuple):
       'equal' (one of the values that there are).
     sort: the column by which they are sorted at first, highest first.
     images: uint8 [k, h, w, c] of the first k items, c 1, 3 or 4; or None.
+    file: beside the page, with the same numbers for whoever runs no script.
   """
 
   columns: Mapping[str, np.ndarray]
   filters: Mapping[str, str]
   sort: str
   images: np.ndarray | None = None
+  file: str = 'scores.csv'
 
 
 def script() -> str:
@@ -69,31 +72,31 @@ def render_items(table: ItemTable, title: str) -> str:
   lengths = {name: len(values) for name, values in table.columns.items()}
   if len(set(lengths.values())) > 1:
     raise ValueError(f'columns have lengths {lengths}: expected equal ones.')
-  head = ''.join(
+  head = [
     f'<th scope="col" class="number"><button type="button">'
     f'{html.escape(name)}</button></th>'
     for name in names
-  )
+  ]
   inputs = ''.join(
     _filter(names.index(name), name, kind, table.columns[name])
     for name, kind in table.filters.items()
   )
   picture, sheet = '', _sheet(table.images)
   if sheet:
-    head += '<th scope="col">picture</th>'
+    head.insert(1, '<th scope="col">picture</th>')
     picture = f'<img hidden alt="" src="data:image/png;base64,{sheet}">'
   label = html.escape(title)
   return f"""<div data-items hidden>
 <script type="application/json">{_json(table)}</script>{picture}
-<form class="filters" aria-label="Filter the items">{inputs}</form>
+<div class="filters" role="group" aria-label="Filter the items">{inputs}</div>
 <div class="scroll" tabindex="0" role="region" aria-label="{label}">
-<table><thead><tr>{head}</tr></thead><tbody></tbody></table></div>
+<table><thead><tr>{''.join(head)}</tr></thead><tbody></tbody></table></div>
 <p class="turn"><button type="button" data-turn="-1">Previous</button>
 <button type="button" data-turn="1">Next</button>
 <span role="status"></span></p>
 </div>
-<noscript><p>This table needs JavaScript; scores.csv has the same numbers.</p>
-</noscript>"""
+<noscript><p>This table needs JavaScript; {html.escape(table.file)} has the same
+numbers.</p></noscript>"""
 
 
 def _filter(index: int, name: str, kind: str, values: np.ndarray) -> str:
@@ -130,10 +133,15 @@ def _json(table: ItemTable) -> str:
 
 
 def _plain(value: int | float | str) -> int | float | str | None:
-  """Six digits, and null for what is not a number."""
-  if isinstance(value, float):
-    return float(f'{value:.6g}') if math.isfinite(value) else None
-  return value
+  """Six digits, and null for what is not a number.
+
+  JSON has no infinity: the largest number stands for it, in items.js too.
+  """
+  if not isinstance(value, float):
+    return value
+  if math.isinf(value):
+    return math.copysign(sys.float_info.max, value)
+  return None if math.isnan(value) else float(f'{value:.6g}')
 
 
 def _thumbnails(images: np.ndarray) -> np.ndarray:

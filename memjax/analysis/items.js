@@ -32,6 +32,7 @@ for (const root of document.querySelectorAll('[data-items]')) {
     if (value === null) return '–';
     if (data.exact[k]) return String(value);
     const digits = { maximumSignificantDigits: 3 };
+    if (Math.abs(value) === Number.MAX_VALUE) value *= 2; // to infinity
     return value.toLocaleString('en', digits).replace('-', '−');
   };
   const picture = (row) => {
@@ -66,7 +67,8 @@ for (const root of document.querySelectorAll('[data-items]')) {
         cell.textContent = text(value, k);
         line.append(cell);
       });
-      if (data.tile) line.append(picture(row));
+      // Beside the name, where it shows on a telephone too.
+      if (data.tile) line.firstChild.after(picture(row));
       return line;
     }));
     const last = Math.min(start + size, rows.length);

@@ -19,6 +19,7 @@ __all__ = [
   'check_scales',
   'check_shapes',
   'common_labels',
+  'common_names',
   'load_samples',
   'match_channels',
 ]
@@ -113,12 +114,16 @@ def common_labels(
       'labels of some sets are names of folders, of others numbers: expected '
       'one kind; pass train_labels, test_labels and generated_labels.'
     )
-  union = sorted({name for part in sets for name in part.class_names})
-  place = {name: index for index, name in enumerate(union)}
+  place = {name: index for index, name in enumerate(common_names(*sets))}
   return tuple(
     np.array([place[name] for name in part.class_names])[label]
     for part, label in zip(sets, labels, strict=True)
   )
+
+
+def common_names(*sets: SampleSet) -> tuple[str, ...]:
+  """The classes that `common_labels` counts; empty if they are numbers."""
+  return tuple(sorted({name for part in sets for name in part.class_names}))
 
 
 def check_scales(**sets: Shaped[np.ndarray, '...']) -> None:

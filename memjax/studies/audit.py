@@ -23,6 +23,7 @@ from memjax.data.samples import (
   check_scales,
   check_shapes,
   common_labels,
+  common_names,
   load_samples,
   match_channels,
 )
@@ -33,6 +34,7 @@ from memjax.neighbors import METRICS
 from memjax.scores.fold_design import ESTIMATORS, check_log_px
 from memjax.studies.audit_embeddings import (
   EMBEDDINGS,
+  check_images,
   check_settings,
   embed_images,
   make_embedding,
@@ -77,6 +79,10 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
   given = [part.labels for part in sets.values() if part.labels is not None]
   common = common_labels(*sets.values())
   labels = None if common is None else (common[0], common[1], common[2])
+  own = sets['generated']
+  if labels is not None:
+    names = common_names(*sets.values())
+    own = own._replace(labels=labels[2], class_names=names)
   warnings = []
   if given and labels is None:
     warnings.append(
@@ -104,7 +110,8 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
     sample_report.Audit(
       pathlib.Path(config.generated).name,
       *values.values(),
-      labels=sets['generated'].labels if labels is None else labels[2],
+      labels=own.labels,
+      class_names=own.class_names,
       metric=config.metric,
       num_permutations=config.num_permutations,
       embedding='' if first is None else first.name,
@@ -156,6 +163,9 @@ def _load_sets(
   if not config.embedding:
     # Images for an embedding stay as they are: in float64 they fill memory.
     sample_sets(config.metric, **values)
+  # Images first: where their range is stated, an error must speak of it.
+  if config.embedding or config.second_embedding:
+    check_images(config, values)
   check_scales(**values)
   check_counts(config.k, **values)
   return sets, values

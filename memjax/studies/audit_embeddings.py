@@ -16,7 +16,13 @@ from memjax.embeddings.inception import inception
 from memjax.embeddings.pixels import pixels
 from memjax.embeddings.resize import RESIZES, SCALINGS
 
-__all__ = ['EMBEDDINGS', 'check_settings', 'embed_images', 'make_embedding']
+__all__ = [
+  'EMBEDDINGS',
+  'check_images',
+  'check_settings',
+  'embed_images',
+  'make_embedding',
+]
 
 EMBEDDINGS = ('pixels', 'efficientnet', 'inception', 'encoder')
 # Which of them look at a setting.
@@ -51,6 +57,28 @@ def check_settings(config: ConfigDict) -> None:
       )
 
 
+def check_images(config: ConfigDict, values: Mapping[str, Values]) -> None:
+  """Refuses, before minutes of work, what no embedding can take.
+
+  Raises:
+    ValueError: naming the set that holds no images, or not in a known range.
+  """
+  for name, images in values.items():
+    if images.ndim not in (3, 4):
+      raise ValueError(
+        f'config.{name} holds samples of shape {images.shape[1:]}: expected '
+        'images [h, w] or [h, w, c] for an embedding; leave config.embedding '
+        'empty to compare numbers as they are.'
+      )
+    try:
+      check_pixels(images, _range(config))
+    except ValueError as error:
+      raise ValueError(
+        f'config.{name}: {error} (config.value_range says what is black and '
+        'what is white.)'
+      ) from error
+
+
 def make_embedding(
   config: ConfigDict, name: str, values: Mapping[str, Values], labels: Labels
 ) -> Embedding:
@@ -63,11 +91,9 @@ def make_embedding(
     labels: of all three, or None.
 
   Raises:
-    ValueError: if the sets are no images, or not of a known range.
+    ValueError: if the embedding does not suit the images.
     FileNotFoundError: if weights are missing.
   """
-  for which, images in values.items():
-    _check_images(f'config.{which}', images, config)
   grey = validate.one_of('config.grey', config.grey, GREY)
   shape = (*values['train'].shape[1:], 1)[:3]
   if name == 'pixels':
@@ -144,20 +170,3 @@ def _range(config: ConfigDict) -> tuple[float, float] | None:
       '(0.0, 1.0).'
     )
   return float(found[0]), float(found[1])
-
-
-def _check_images(name: str, images: Values, config: ConfigDict) -> None:
-  """Before minutes of work: layout, range."""
-  if images.ndim not in (3, 4):
-    raise ValueError(
-      f'{name} holds samples of shape {images.shape[1:]}: expected images '
-      '[h, w] or [h, w, c] for an embedding; leave config.embedding empty to '
-      'compare numbers as they are.'
-    )
-  try:
-    check_pixels(images, _range(config))
-  except ValueError as error:
-    raise ValueError(
-      f'{name}: {error} (config.value_range says what is black and what is '
-      'white.)'
-    ) from error

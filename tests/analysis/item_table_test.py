@@ -48,6 +48,20 @@ def test_the_page_holds_every_number():
     np.testing.assert_allclose(found, values, rtol=1e-5)
 
 
+def test_infinity_is_the_largest_number():
+  table = make_table(n=3)
+  columns = {**table.columns, 'score': np.array([np.inf, -np.inf, np.nan])}
+  rows = content(render_items(table._replace(columns=columns), 'All'))['rows']
+  largest = np.finfo(float).max
+  assert [row[2] for row in rows] == [largest, -largest, None]
+
+
+def test_without_a_script_the_page_names_the_file():
+  text = render_items(make_table(file='samples.csv'), 'All')
+  (words,) = re.findall(r'<noscript>(.*?)</noscript>', text, re.DOTALL)
+  assert 'samples.csv has the same' in words
+
+
 def test_pictures_lie_where_the_script_looks():
   images = np.random.default_rng(1).integers(0, 256, (50, 12, 10, 3), np.uint8)
   text = render_items(make_table(images=images), 'All')
@@ -118,12 +132,12 @@ def test_a_bad_table_is_refused(changes, message):
     render_items(make_table(**changes), 'All')
 
 
-def in_browser(tmp_path, action):
-  """Ids of the rows and the status line after some clicks."""
+def in_browser(tmp_path, action, table=None):
+  """The page's text after some clicks."""
   path = tmp_path / 'page.html'
   path.write_text(
-    f'<body>{render_items(make_table(), "All")}<script>{script()}</script>'
-    f'<script>{action}</script>'
+    f'<body>{render_items(table or make_table(), "All")}'
+    f'<script>{script()}</script><script>{action}</script>'
   )
   command = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu']
   done = subprocess.run(
@@ -133,8 +147,13 @@ def in_browser(tmp_path, action):
     check=True,
     timeout=60,
   )
-  ids = re.findall(r'<th scope="row"[^>]*>(\d+)</th>', done.stdout)
-  status = re.search(r'role="status">([^<]*)', done.stdout)[1]
+  return done.stdout
+
+
+def rows_of(text):
+  """Ids of the rows and the status line."""
+  ids = re.findall(r'<th scope="row"[^>]*>(\d+)</th>', text)
+  status = re.search(r'role="status">([^<]*)', text)[1]
   return [int(text) for text in ids], status
 
 
@@ -163,7 +182,7 @@ FILL = (
   ],
 )  # fmt: skip
 def test_sorting_filtering_and_turning_the_page(tmp_path, action, twin):
-  ids, status = in_browser(tmp_path, action)
+  ids, status = rows_of(in_browser(tmp_path, action))
   columns = make_table().columns
   expected = columns['id'][np.asarray(twin(columns))[:25]]
   assert ids == expected.tolist()
@@ -172,4 +191,28 @@ def test_sorting_filtering_and_turning_the_page(tmp_path, action, twin):
 
 @pytest.mark.skipif(BROWSER is None, reason='needs a browser')
 def test_a_filter_that_nothing_passes_says_so(tmp_path):
-  assert in_browser(tmp_path, FILL.format(1, 99)) == ([], 'No such item.')
+  text = in_browser(tmp_path, FILL.format(1, 99))
+  assert rows_of(text) == ([], 'No such item.')
+
+
+@pytest.mark.skipif(BROWSER is None, reason='needs a browser')
+def test_the_picture_stands_beside_the_name(tmp_path):
+  images = np.zeros((2, 8, 8, 1), np.uint8)
+  text = in_browser(tmp_path, '', make_table(n=2, images=images))
+  head = re.findall(r'<th scope="col".*?</th>', text, re.DOTALL)
+  assert '>picture<' in head[1]
+  for row in re.findall(r'<tr><th scope="row".*?</tr>', text, re.DOTALL):
+    cells = re.findall(r'<t[hd].*?</t[hd]>', row, re.DOTALL)
+    assert 'role="img"' in cells[1]
+    assert len(cells) == len(head)
+
+
+@pytest.mark.skipif(BROWSER is None, reason='needs a browser')
+def test_infinity_comes_first_and_is_shown(tmp_path):
+  table = make_table(n=4)
+  score = np.array([1.0, np.inf, -np.inf, np.nan])
+  columns = {**table.columns, 'score': score}
+  text = in_browser(tmp_path, '', table._replace(columns=columns))
+  assert rows_of(text)[0] == [101, 100, 102, 103]
+  shown = re.findall(r'<td class="number">([^<]*)</td>', text)[1::3]
+  assert shown == ['∞', '1', '−∞', '–']

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import cifar_vae, mnist_vae
+from configs import audit, celeba_vae, cifar_vae, mnist_vae
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / 'benchmarks'
 
@@ -81,3 +81,14 @@ def test_the_estimate_grows_as_the_study_does(script):
   more = script.estimate(config, rescored=1.0).scoring - twice.scoring
   assert np.isclose(more, twice.scoring / 2 / 100)  # of 50,000 items, one epoch
   assert 'rates' not in flags.FLAGS  # importing it defines no flag
+
+
+def test_celeba_is_known_and_other_data_are_refused(script):
+  config = celeba_vae.get_config('small')
+  found = script.estimate(config, rescored=0.5)
+  assert found.training > 0
+  config.data.source = 'npz:mine.npz'
+  with pytest.raises(ValueError, match=r"config\.data\.source='npz:mine.npz'"):
+    script.estimate(config, rescored=0.5)
+  with pytest.raises(ValueError, match="config.study='audit'"):
+    script.estimate(audit.get_config(), rescored=0.5)

@@ -1,13 +1,18 @@
 """Every notebook in colab/: in step with its twin, stripped, and running."""
 
+import importlib.util
 import os
 import pathlib
 import re
+import subprocess
 
 import jupytext
 import nbclient
 import nbformat
 import pytest
+from packaging.requirements import Requirement
+
+from memjax.studies.audit_embeddings import EMBEDDINGS
 
 COLAB = pathlib.Path(__file__).parents[2] / 'colab'
 TWINS = sorted(COLAB.glob('*.py'))
@@ -49,6 +54,48 @@ def test_it_opens_with_a_badge_and_one_cell_to_install(twin):
   installs = [c for c in cells if "'pip', 'install'" in c.source]
   assert installs == [cells[1]]
   assert any('# @title Settings' in cell.source for cell in cells)
+
+
+@every_notebook
+@pytest.mark.parametrize(
+  ('here', 'extras'),
+  [('jax_cuda12_plugin', {'cuda12'}), ('libtpu', {'tpu'}), ('numpy', set())],
+)
+def test_jax_is_installed_with_the_plugin_that_is_there(
+  twin, here, extras, monkeypatch
+):
+  commands = []
+  monkeypatch.setattr(
+    importlib.util, 'find_spec', lambda name: 'found' if name == here else None
+  )
+  monkeypatch.setattr(
+    subprocess, 'run', lambda *call, **_: commands.append(call)
+  )
+  exec(read(twin).cells[1].source, {})
+  (((_, *command),),) = commands
+  assert command[:4] == ['-m', 'pip', 'install', '-q']
+  memjax, jax = map(Requirement, command[4:])
+  assert (memjax.name, jax.name) == ('memjax', 'jax')
+  assert jax.extras == extras
+  # Any version: what memjax needs decides whether it changes.
+  assert not jax.specifier
+
+
+def test_the_audit_offers_every_embedding():
+  text = (COLAB / 'audit_samples.py').read_text()
+  (choices,) = re.findall(r"^embedding = ''  # @param \[(.*)\]", text, re.M)
+  assert {*re.findall(r'"(\w*)"', choices)} == {'', *EMBEDDINGS}
+
+
+def test_the_example_of_the_audit_suits_an_embedding(tmp_path, monkeypatch):
+  monkeypatch.setenv('MEMJAX_FAST', '1')
+  monkeypatch.chdir(tmp_path)
+  text = (COLAB / 'audit_samples.py').read_text()
+  text = text.replace("embedding = ''", "embedding = 'pixels'", 1)
+  names = {}
+  exec(text.partition('# %%\nnotebook.show_report')[0], names)
+  assert names['report']['numbers']['embedding'] == 'pixels, x/255'
+  assert names['report']['verdict']['kind'] == 'copies'
 
 
 @every_notebook

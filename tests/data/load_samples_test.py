@@ -10,6 +10,7 @@ from memjax.data.samples import (
   check_scales,
   check_shapes,
   common_labels,
+  common_names,
   load_samples,
   match_channels,
 )
@@ -309,6 +310,7 @@ def test_class_folders_are_matched_by_their_names(tmp_path):
   assert labels is not None
   assert labels[0].tolist() == [0, 0, 1, 1, 2, 2]
   assert labels[1].tolist() == [1, 1, 2, 2]
+  assert common_names(generated, train) == ('cat', 'cow', 'dog')
   flat = train._replace(class_names=())
   with pytest.raises(ValueError, match='names of folders, of others numbers'):
     common_labels(flat, generated)

@@ -130,10 +130,12 @@ def test_labels_come_from_files_archives_or_folders(files):
 def test_folders_of_images(tmp_path):
   rng = np.random.default_rng(0)
   for name in ('train', 'test', 'generated'):
-    (tmp_path / f'{name}.d').mkdir()
+    for label in ('cat', 'dog'):
+      (tmp_path / f'{name}.d' / label).mkdir(parents=True)
     for i in range(30):
       pixels = rng.integers(0, 256, (5, 4), np.uint8)
-      Image.fromarray(pixels).save(tmp_path / f'{name}.d' / f'{i:02}.png')
+      folder = tmp_path / f'{name}.d' / ('cat', 'dog')[i % 2]
+      Image.fromarray(pixels).save(folder / f'{i:02}.png')
   audit.run(
     settings(tmp_path, train='train.d', test='test.d', generated='generated.d'),
     tmp_path / 'run',
@@ -143,6 +145,10 @@ def test_folders_of_images(tmp_path):
   assert shown.exists()
   page = (tmp_path / 'run/report.html').read_text()
   assert 'Audit of generated.d' in page
+  # Classes keep the names of their folders.
+  assert '<option value="dog">dog</option>' in page
+  rows = (tmp_path / 'run/samples.csv').read_text().splitlines()
+  assert [row.split(',')[1] for row in rows[1:]] == ['cat'] * 15 + ['dog'] * 15
 
 
 def save_images(folder, *, channels=3, scale=None):
@@ -413,6 +419,16 @@ def test_settings_that_nothing_uses_are_refused(changes, users, tmp_path):
 def test_mistakes_with_images_are_named(options, changes, message, tmp_path):
   save_images(tmp_path, **options)
   assert message in mistake(tmp_path, **SETS, **changes)
+
+
+def test_a_stated_range_is_checked_before_scales_are_guessed(tmp_path):
+  save_images(tmp_path, scale=(0, 1))
+  bytes_ = (255 * np.load(tmp_path / 'train.npy')).astype(np.uint8)
+  np.save(tmp_path / 'train.npy', bytes_)
+  changes = {**SETS, 'second_embedding': 'pixels', 'value_range': (0.0, 1.0)}
+  message = mistake(tmp_path, **changes)
+  assert message.startswith('config.train: images has dtype uint8')
+  assert 'outside value_range=(0.0, 1.0)' in message
 
 
 def test_rows_of_numbers_have_no_embedding(files):

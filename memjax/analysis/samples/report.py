@@ -29,11 +29,14 @@ from memjax.analysis.samples.report_page import (
   METHOD,
   Audit,
   all_numbers,
+  class_name,
+  classes_of,
   key_numbers,
   make_sections,
   most_suspicious,
   views,
 )
+from memjax.analysis.samples.sample_table import all_samples
 from memjax.analysis.samples.verdict import SampleVerdict, judge_samples
 
 __all__ = ['Audit', 'SecondView', 'most_suspicious', 'write_samples']
@@ -102,6 +105,7 @@ def write_samples(
         views(verdict, audit.num_permutations, audit.embedding),
         *_compared(audit, analysis, verdict, second),
         *sections,
+        all_samples(audit, analysis),
         *metrics,
         all_numbers(analysis, audit.num_permutations),
         page.Section('What these numbers mean', body=how),
@@ -169,7 +173,8 @@ def _write_csv(path: pathlib.Path, audit: Audit, analysis) -> None:
   """One row a generated sample, floats in full."""
   copying = analysis.copying
   floats = (copying.d_train, copying.d_test, copying.sample_ratio)
-  labels = [''] * len(copying.d_train) if audit.labels is None else audit.labels
+  classes = classes_of(audit)
+  labels = [''] * len(copying.d_train) if classes is None else classes
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
   writer.writerow(
@@ -244,5 +249,7 @@ def _numbers(
       is_canonical=audit.is_canonical,
     )
   if analysis.classwise is not None:
-    numbers['classwise'] = analysis.classwise._asdict()
+    classwise = analysis.classwise
+    names = [class_name(audit, label) for label in classwise.label.tolist()]
+    numbers['classwise'] = {**classwise._asdict(), 'class': names}
   return numbers

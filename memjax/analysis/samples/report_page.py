@@ -17,9 +17,12 @@ __all__ = [
   'METHOD',
   'Audit',
   'all_numbers',
+  'class_name',
+  'classes_of',
   'key_numbers',
   'make_sections',
   'most_suspicious',
+  'shown_range',
   'views',
 ]
 
@@ -67,6 +70,7 @@ class Audit(NamedTuple):
     embedding: name of the embedding in which points were compared; '' for the
       numbers as they were given.
     is_canonical: whether it is the one by which FID is called FID.
+    class_names: of the labels, where they are folders; else empty.
   """
 
   name: str
@@ -78,6 +82,28 @@ class Audit(NamedTuple):
   num_permutations: int
   embedding: str = ''
   is_canonical: bool = False
+  class_names: tuple[str, ...] = ()
+
+
+def class_name(audit: Audit, label: int) -> str:
+  """The folder of a class, or its number."""
+  return audit.class_names[label] if audit.class_names else str(label)
+
+
+def classes_of(audit: Audit) -> Shaped[np.ndarray, ' n'] | None:
+  """The class of each sample, by its name if it has one; None without any."""
+  if audit.labels is None or not audit.class_names:
+    return audit.labels
+  return np.array(audit.class_names)[audit.labels]
+
+
+def shown_range(audit: Audit) -> tuple[float, float]:
+  """One scale for pictures of all sets: a copy looks like what it copies."""
+  sets = audit.train, audit.test, audit.generated
+  return (
+    min(float(values.min()) for values in sets),
+    max(float(values.max()) for values in sets),
+  )
 
 
 def most_suspicious(analysis: SampleAnalysis) -> Int[np.ndarray, ' n']:
@@ -200,7 +226,7 @@ def make_sections(audit: Audit, analysis: SampleAnalysis) -> list[page.Section]:
     )
   )
   if analysis.classwise is not None:
-    sections.append(_classes(analysis))
+    sections.append(_classes(audit, analysis))
   return sections
 
 
@@ -227,12 +253,7 @@ def _suspicious(audit: Audit, analysis: SampleAnalysis) -> page.Section:
              'distance to test', 'nearest test item', 'q']  # fmt: skip
   title = 'The most suspicious samples'
   table = page.Table(columns, rows, 'Their distances; samples.csv has all')
-  # One scale for all sets: a copy must look like what it copies.
-  sets = audit.train, audit.test, audit.generated
-  limits = (
-    min(float(values.min()) for values in sets),
-    max(float(values.max()) for values in sets),
-  )
+  limits = shown_range(audit)
   samples = as_images(audit.generated[shown], limits)
   near_train = as_images(audit.train[copying.nearest_train[shown]], limits)
   near_test = as_images(audit.test[copying.nearest_test[shown]], limits)
@@ -267,13 +288,13 @@ def _named_groups(analysis: SampleAnalysis) -> list[str]:
   ]
 
 
-def _classes(analysis: SampleAnalysis) -> page.Section:
+def _classes(audit: Audit, analysis: SampleAnalysis) -> page.Section:
   classes = analysis.classwise
   assert classes is not None
   return page.Section(
     'Which classes are nearer to train than test points are',
     figure=sample_figures.cells_that_copy(
-      [str(label) for label in classes.label],
+      [class_name(audit, label) for label in classes.label.tolist()],
       classes.c_t,
       classes.null_mean,
       classes.null_std,

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from memjax import workdir as run_folder
+from memjax.analysis.item_table import script
 from memjax.analysis.samples import figures as sample_figures
+from memjax.analysis.samples import sample_table
 from memjax.analysis.samples.analysis import analyze_samples
 from memjax.analysis.samples.report import Audit, most_suspicious, write_samples
 from memjax.analysis.stats import Interval
@@ -158,7 +160,8 @@ def test_the_page_says_the_verdict_and_stands_alone(of_vectors):
   page = (folder / 'report.html').read_text()
   assert verdict.headline in page
   assert 'samples &lt;b&gt;.npy' in page
-  assert '<script' not in page
+  assert re.findall(r'<script>(.*?)</script>', page, re.DOTALL) == [script()]
+  page = page.replace(script(), '')
   assert not re.search(r'(src|href)="(?!data:|#)', page)
   assert not re.search(r'url\((?!["\']?data:)', page)
   assert page.count('data:image/png') == 4
@@ -194,7 +197,7 @@ def test_images_are_shown_beside_what_they_copy(of_images):
   assert samples.min() > 127
   assert captions[0].startswith('copy\nno. ')
   page = (folder / 'report.html').read_text()
-  assert page.count('data:image/png') == 4
+  assert page.count('data:image/png') == 5  # one holds those of the table
 
 
 def test_without_labels_the_column_is_empty(of_images):
@@ -216,3 +219,63 @@ def test_byte_images_of_zeros_and_ones_are_not_black(tmp_path):
     )
     write(tmp_path, audit, analysis)
   assert {int(v) for v in np.unique(shown[0][0])} == {0, 255}
+
+
+def table_of(folder):
+  """The rows of the table of all samples, as the script gets them."""
+  page = (folder / 'report.html').read_text()
+  text = re.search(r'application/json">(.*?)</script>', page, re.DOTALL)[1]
+  head = re.search(r'<div data-items.*?</thead>', page, re.DOTALL)[0]
+  names = re.findall(r'<th [^>]*><button type="button">([^<]*)<', head)
+  found = json.loads(text)
+  rows = [dict(zip(names, row, strict=True)) for row in found['rows']]
+  return rows, names[found['first']], head
+
+
+def test_every_sample_is_in_a_table(of_vectors):
+  folder, _, analysis, _ = of_vectors
+  rows, first, head = table_of(folder)
+  assert first == 'ratio'
+  assert [row['sample'] for row in rows] == most_suspicious(analysis).tolist()
+  with (folder / 'samples.csv').open() as file:
+    saved = list(csv.DictReader(file))
+  assert len(rows) == len(saved) == 120
+  for row in rows:
+    twin = saved[row['sample']]
+    assert str(row['class']) == twin['label']
+    for name in ('cell', 'nearest_train'):
+      assert row[name] == int(twin[name])
+    for name in ('d_train', 'd_test', 'q'):
+      np.testing.assert_allclose(row[name], float(twin[name]), rtol=1e-5)
+    ratio = min(float(twin['ratio']), np.finfo(float).max)
+    np.testing.assert_allclose(row['ratio'], ratio, rtol=1e-5)
+  kinds = re.findall(r'data-kind="(\w+)"', head)
+  assert kinds == ['equal', 'least', 'most', 'equal']
+  page = (folder / 'report.html').read_text()
+  assert 'samples.csv has the same' in page
+
+
+def test_the_table_is_bounded(tmp_path, monkeypatch):
+  monkeypatch.setattr(sample_table, '_NUM_ROWS', 7)
+  monkeypatch.setattr(sample_table, '_NUM_PICTURES', 3)
+  audit, analysis = audit_of(images())
+  write(tmp_path, audit, analysis)
+  rows, _, head = table_of(tmp_path)
+  assert [r['sample'] for r in rows] == most_suspicious(analysis)[:7].tolist()
+  assert 'class' not in rows[0]
+  assert len(json.loads(re.search(r'"pictures":(\[[^]]*\])', head)[1])) == 3
+  page = (tmp_path / 'report.html').read_text()
+  assert 'the 7 most suspicious of 80 samples; samples.csv has all' in page
+
+
+def test_classes_keep_their_names(tmp_path):
+  audit, analysis = audit_of(vectors(), np.arange(120) % 2)
+  write(tmp_path, audit._replace(class_names=('cat', 'dog')), analysis)
+  rows, *_ = table_of(tmp_path)
+  assert {row['class'] for row in rows} == {'cat', 'dog'}
+  page = (tmp_path / 'report.html').read_text()
+  assert '<option value="dog">' in page
+  lines = (tmp_path / 'samples.csv').read_text().splitlines()
+  assert [line.split(',')[1] for line in lines[1:3]] == ['cat', 'dog']
+  report = json.loads((tmp_path / 'report.json').read_text())
+  assert report['numbers']['classwise']['class'] == ['cat', 'dog']
