@@ -76,9 +76,14 @@ class Layout(NamedTuple):
     if len(self.devices) < 2:
       return rows
     sharding = NamedSharding(_mesh(self.devices), PartitionSpec(_AXIS))
-    return jax.tree.map(
-      lambda a: jax.device_put(self.pad(np.asarray(a)), sharding), rows
-    )
+
+    def put(array):
+      if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = jax.device_put(self.pad(jax.random.key_data(array)), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+      return jax.device_put(self.pad(np.asarray(array)), sharding)
+
+    return jax.tree.map(put, rows)
 
   def replicate(self, shared: Any) -> Any:
     """A pytree of arrays, whole on every device."""
@@ -95,6 +100,7 @@ class Layout(NamedTuple):
 
   def pad(self, rows: np.ndarray) -> np.ndarray:
     """One array [size, …] as [width, …]."""
+    rows = np.asarray(rows)
     spare = self.width - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], spare, axis=0)])
 

@@ -18,6 +18,7 @@ from memjax.analysis.rejection import figures as rejection_figures
 from memjax.analysis.rejection import report as rejection_report
 from memjax.analysis.rejection.analysis import ModelScores, score_model
 from memjax.analysis.rejection.verdict import ArmResult, Study
+from memjax.devices import lay_out
 from memjax.scores.frechet import frechet_distance
 from memjax.studies.rejection_embeddings import apply_embedding, features
 from memjax.studies.rejection_setting import Setting, prepare
@@ -114,20 +115,30 @@ def _train(setting: Setting, arm: Arm, path: pathlib.Path) -> None:
   train = config.train
   options = setting.options._replace(policy=arm.policy)
   how = choose_lift(model, train.lift)
-  init = lambda key: init_gan_state(model, options, train.steps, key)
-  state = jax.jit(lift(init, how, (0,)))(_keys(config, 0))
+  layout = lay_out(train.num_repeats)
+  init = jax.jit(
+    lift(
+      lambda key: init_gan_state(model, options, train.steps, key),
+      how,
+      (0,),
+      layout.devices,
+    )
+  )
   embed_batch = functools.partial(apply_embedding, setting.embeddings[0])
   steps = make_gan_steps(model, options, embed_batch, setting.search)
-  compiled = jax.jit(lift(steps, how, (0, None, None, None, None, 0)))
-  keys, threshold = _keys(config, 1), jnp.float32(setting.threshold)
+  axes = (0, None, None, None, None, 0)
+  compiled = jax.jit(lift(steps, how, axes, layout.devices))
+  keys, data = layout.spread(_keys(config, 1)), layout.replicate(setting.data)
+  threshold = jnp.float32(setting.threshold)
 
   def advance(state, begin, end):
-    return compiled(state, setting.data, threshold, begin, end, keys)
+    state = layout.spread(state)
+    return layout.gather(compiled(state, data, threshold, begin, end, keys))
 
   generate = jax.jit(model.generate)
   visits = [*range(0, train.steps, train.evaluate_every), train.steps]
   finished = run_resumable(
-    state,
+    layout.gather(init(layout.spread(_keys(config, 0)))),
     advance,
     train.steps,
     setting.workdir / 'checkpoints' / arm.name,
