@@ -6,7 +6,8 @@ import numpy as np
 import run_folder
 import scipy.stats
 
-from memjax.analysis import drawing, stats
+from memjax import stats
+from memjax.analysis import drawing
 from memjax.analysis.page import format_number
 
 _FIELDS = ('score', 'log_px_out')

@@ -15,7 +15,7 @@ import run_folder
 import scipy.stats
 from absl import app, flags
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.scores.memorization import memorization_score
 from memjax.scores.memorization_null import memorization_test, null_scores
 

@@ -17,7 +17,7 @@ import run_folder
 import scipy.stats
 from absl import app, flags
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.scores.distance_ratio import distance_ratio
 
 _FEWEST = 10  # items in a bin that is drawn

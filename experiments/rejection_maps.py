@@ -19,7 +19,7 @@ from absl import app, flags
 from sklearn.manifold import TSNE
 
 from memjax.analysis.rejection.analysis import measure_distances
-from memjax.scores.rejection import rejection_threshold
+from memjax.rejection.threshold import rejection_threshold
 from memjax.studies.rejection_embeddings import features
 
 _FEWEST = 5  # samples that a panel needs

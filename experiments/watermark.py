@@ -22,8 +22,7 @@ import optax
 import scipy.stats
 from absl import app, flags, logging
 
-from memjax import workdir
-from memjax.analysis import stats
+from memjax import stats, workdir
 from memjax.data.sources import load_dataset
 from memjax.files import save_arrays, write_json
 from memjax.models.denoiser import Denoiser

@@ -1,12 +1,15 @@
 """memjax: what has a generative model memorized, and how sure are we?"""
 
 from memjax import rejection as rejection
-from memjax.analysis.stats import exchange_test as exchange_test
 from memjax.duplicates import near_duplicates as near_duplicates
 from memjax.embeddings.embed import embed as embed
 from memjax.folds import make_folds as make_folds
 from memjax.likelihood import importance_log_prob as importance_log_prob
 from memjax.neighbors import nearest_neighbors as nearest_neighbors
+from memjax.rejection.threshold import rejection_mask as rejection_mask
+from memjax.rejection.threshold import (
+  rejection_threshold as rejection_threshold,
+)
 from memjax.scores.authenticity import authenticity as authenticity
 from memjax.scores.copying import copying_test as copying_test
 from memjax.scores.coverage import coverage_test as coverage_test
@@ -35,9 +38,8 @@ from memjax.scores.memorization_null import (
 from memjax.scores.mifid import (
   memorization_informed_frechet as memorization_informed_frechet,
 )
-from memjax.scores.rejection import rejection_mask as rejection_mask
-from memjax.scores.rejection import rejection_threshold as rejection_threshold
 from memjax.scores.two_sample import (
   neighbor_mixing_test as neighbor_mixing_test,
 )
+from memjax.stats import exchange_test as exchange_test
 from memjax.version import __version__ as __version__

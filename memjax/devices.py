@@ -79,7 +79,8 @@ class Layout(NamedTuple):
 
     def put(array):
       if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        data = jax.device_put(self.pad(jax.random.key_data(array)), sharding)
+        data = self.pad(np.asarray(jax.random.key_data(array)))
+        data = jax.device_put(data, sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
       return jax.device_put(self.pad(np.asarray(array)), sharding)
 
@@ -100,7 +101,6 @@ class Layout(NamedTuple):
 
   def pad(self, rows: np.ndarray) -> np.ndarray:
     """One array [size, …] as [width, …]."""
-    rows = np.asarray(rows)
     spare = self.width - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], spare, axis=0)])
 

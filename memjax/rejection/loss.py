@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from memjax import validate
-from memjax.scores.rejection import rejection_mask
+from memjax.rejection.threshold import rejection_mask
 
 __all__ = ['POLICIES', 'Rejection', 'rejecting_loss']
 

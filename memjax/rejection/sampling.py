@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from memjax import validate
 from memjax.rejection.index import TrainingIndex, nearest
-from memjax.scores.rejection import rejection_mask
+from memjax.rejection.threshold import rejection_mask
 
 __all__ = ['GuardedSamples', 'guard']
 

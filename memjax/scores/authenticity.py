@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.distances import exact_neighbors, sample_sets
 
 __all__ = ['AuthenticityTest', 'authenticity', 'is_authentic']

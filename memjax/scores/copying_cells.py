@@ -6,8 +6,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.scores.cells import (
   CellDistances,
   cell_weights,

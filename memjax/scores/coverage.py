@@ -11,8 +11,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets, within_radius
 
 __all__ = [

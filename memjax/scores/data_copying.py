@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import sample_sets
 from memjax.scores.cells import (
   CellDistances,

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 from memjax.scores.relabelling import pooled_neighbors, relabelled_share
 

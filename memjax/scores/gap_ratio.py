@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 
 __all__ = ['GapRatio', 'gap_ratio']

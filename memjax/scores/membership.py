@@ -13,7 +13,7 @@ import scipy.stats
 from jaxtyping import Float, Shaped
 
 from memjax import validate
-from memjax.analysis.stats import Interval
+from memjax.stats import Interval
 
 __all__ = ['MembershipInference', 'MembershipIntervals', 'membership_inference']
 

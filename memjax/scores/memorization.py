@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.scores.fold_design import (
   FoldDesign,
   Matrix,

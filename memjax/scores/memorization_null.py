@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.scores.fold_design import (
   FoldDesign,
   Matrix,

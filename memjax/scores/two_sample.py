@@ -4,8 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 
 __all__ = ['neighbor_mixing_test']

@@ -15,7 +15,7 @@ from memjax.data.image_sets import ImageSets, load_image_sets
 from memjax.embeddings.base import Embedding
 from memjax.models import diff_augment, gan
 from memjax.neighbors import METRICS
-from memjax.scores.rejection import rejection_threshold
+from memjax.rejection.threshold import rejection_threshold
 from memjax.studies.rejection_embeddings import (
   EMBEDDINGS,
   check_further,

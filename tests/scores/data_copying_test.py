@@ -4,7 +4,6 @@ import pytest
 import scipy.stats
 from sklearn.datasets import make_moons
 
-from memjax.analysis.stats import exchange_test
 from memjax.scores.cells import (
   data_copying_distances,
   make_cells,
@@ -19,6 +18,7 @@ from memjax.scores.data_copying import (
   classwise_data_copying,
   data_copying_test,
 )
+from memjax.stats import exchange_test
 
 # Goldens of part C of papers-and-their-code.md.
 T = np.stack([np.sin(1.3 * np.arange(240)), np.cos(2.1 * np.arange(240))], 1)

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 
 from memjax import membership_inference
-from memjax.analysis.stats import Interval
+from memjax.stats import Interval
 
 PHI, QUANTILE = scipy.stats.norm.cdf, scipy.stats.norm.ppf
 

@@ -12,8 +12,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float, Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 
 __all__ = [
   'DYNAMICS_FILE',

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.analysis.memorization.attacks import (
   MembershipAttacks,
   attack_models,

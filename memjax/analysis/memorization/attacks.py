@@ -12,8 +12,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.scores.fold_design import check_log_px
 from memjax.scores.membership import membership_inference
 from memjax.scores.memorization_null import fold_permutations

@@ -11,8 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 from memjax.scores.cells import check_labels
 from memjax.scores.copying import copying_test

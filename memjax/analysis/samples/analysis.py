@@ -13,8 +13,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int, Shaped
 
-from memjax import validate
-from memjax.analysis import stats
+from memjax import stats, validate
 from memjax.analysis.samples.metrics import SampleMetrics, measure_samples
 from memjax.analysis.samples.nearness import Nearness, measure_nearness
 from memjax.distances import sample_sets

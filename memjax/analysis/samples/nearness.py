@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from memjax.analysis import stats
+from memjax import stats
 from memjax.distances import exact_neighbors
 from memjax.scores.cells import CellDistances
 

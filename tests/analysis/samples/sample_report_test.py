@@ -13,7 +13,7 @@ from memjax.analysis.samples import figures as sample_figures
 from memjax.analysis.samples import sample_table
 from memjax.analysis.samples.analysis import analyze_samples
 from memjax.analysis.samples.report import Audit, most_suspicious, write_samples
-from memjax.analysis.stats import Interval
+from memjax.stats import Interval
 
 PERMUTATIONS = 99
 

@@ -6,7 +6,7 @@ import pytest
 from memjax.analysis.page import VERDICTS
 from memjax.analysis.samples.analysis import analyze_samples
 from memjax.analysis.samples.verdict import judge_samples
-from memjax.analysis.stats import Interval
+from memjax.stats import Interval
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax.analysis import stats
-from memjax.analysis.stats import exchange_test, permutation_p_value
+from memjax import stats
+from memjax.stats import exchange_test, permutation_p_value
 
 
 def shift(test, generated):
