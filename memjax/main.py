@@ -156,7 +156,13 @@ def _run(argv: Sequence[str]) -> None:
       flush=True,
     )
     sys.exit(128 + stopped.signal_number)
-  except (ValueError, OSError, RuntimeError) as error:
+  except (
+    ValueError,
+    OSError,
+    RuntimeError,
+    ArithmeticError,
+    ImportError,
+  ) as error:
     if flags.FLAGS.debug:
       raise
     sys.exit(f'memjax: {error}')

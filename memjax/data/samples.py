@@ -55,7 +55,7 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
     path: an .npy file of one array [n, …]; an .npz with the array under
       `samples`, `images`, `features`, `embeddings`, `x`, `data` or alone, and
       optionally `labels`; or a folder of images of one size, whose subfolders,
-      if any, are classes.
+      if any, are classes; of one with splits, that which is called `name`.
     labels_path: an .npy file of integers [n], which replaces other labels.
 
   Returns:
@@ -68,7 +68,7 @@ def load_samples(name: str, path: str, labels_path: str = '') -> SampleSet:
   place = Path(path).expanduser()
   names: tuple[str, ...] = ()
   if place.is_dir():
-    values, labels, names = _read_images(place)
+    values, labels, names = _read_images(name, place)
   elif not place.exists():
     raise FileNotFoundError(
       f'{name}={path!r} does not exist: expected an .npy or .npz file, or a '
@@ -265,13 +265,17 @@ def as_images(
   return np.rint(unit * 255).astype(np.uint8)
 
 
-def _read_images(folder: Path):
+def _read_images(name: str, folder: Path):
   """(values, labels or None, class names) of a folder."""
+  splits = user_data.split_folders(folder)
+  if splits and name not in splits:
+    raise ValueError(
+      f'{name}={str(folder)!r} holds the splits {", ".join(splits)}: pass one '
+      f'of them, such as {str(folder / splits[-1])!r}.'
+    )
+  folder = folder / name if splits else folder
   dataset = user_data.read_folder(folder)
-  # Folders train, validation or test at the top are splits, not classes: of
-  # those `train` was read.
-  split = folder / 'train'
-  names = user_data.class_names(split if split.is_dir() else folder)
+  names = user_data.class_names(folder)
   return dataset.images, dataset.labels if names else None, names
 
 

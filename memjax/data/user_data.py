@@ -22,6 +22,7 @@ __all__ = [
   'load_numpy',
   'make_dataset',
   'read_folder',
+  'split_folders',
   'read_npy',
   'read_npz',
 ]
@@ -268,8 +269,8 @@ def read_folder(
   """Reads a folder of images of one size, sorted by name.
 
   Subfolders are classes: labels 0, 1, … in the order of their names. Folders
-  called train, validation or test at the top are splits; without them all is
-  'train'. Grey if every image is, else RGB; transparency is dropped.
+  called train, validation or test, and nothing else, at the top are splits;
+  without them all is 'train'. Grey if every image is, else RGB; transparency is dropped.
 
   Args:
     path: the folder.
@@ -277,12 +278,13 @@ def read_folder(
     num_items: keep (and decode) only the first ones; None keeps all.
 
   Raises:
-    ValueError: if there is no image, or one of another size.
+    ValueError: if there is no image, or one of another size; if splits lie
+      beside other folders with images.
   """
   folder = Path(path).expanduser()
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder} is not a folder.')
-  splits = [name for name in _SPLITS if (folder / name).is_dir()]
+  splits = split_folders(folder)
   validate.one_of('split', split, splits or ['train'])
   folder = folder / split if splits else folder
   files = _image_files(folder)
@@ -294,14 +296,29 @@ def read_folder(
   return make_dataset(images, labels[: len(files)])
 
 
+def split_folders(path: str | Path) -> tuple[str, ...]:
+  """The splits at the top of a folder of images; empty if there are none.
+
+  Raises:
+    ValueError: one of them lies beside another folder with images: then it may
+      be a class of that name.
+  """
+  folder = Path(path).expanduser()
+  splits = tuple(name for name in _SPLITS if (folder / name).is_dir())
+  if splits:
+    tops = {file.relative_to(folder).parts[0] for file in _all_images(folder)}
+    other = sorted(tops - {*splits})
+    if other:
+      raise ValueError(
+        f'{folder} holds {splits[0]!r} beside {other[0]!r}: a split or a class? '
+        'Rename the class, or move the splits into a folder of their own.'
+      )
+  return splits
+
+
 def _image_files(folder: Path) -> list[Path]:
   """The images of a folder: all in class folders, or all directly in it."""
-  files = sorted(
-    file
-    for file in folder.rglob('*')
-    if file.suffix.lower() in readers.IMAGE_SUFFIXES
-    and not any(p.startswith('.') for p in file.relative_to(folder).parts)
-  )
+  files = _all_images(folder)
   if not files:
     raise ValueError(f'{folder} holds no image.')
   outside = [file for file in files if file.parent == folder]
@@ -310,3 +327,13 @@ def _image_files(folder: Path) -> list[Path]:
       f'{outside[0]} lies beside class folders that hold images: move it.'
     )
   return files
+
+
+def _all_images(folder: Path) -> list[Path]:
+  """Images anywhere in a folder, sorted, without what is hidden."""
+  return sorted(
+    file
+    for file in folder.rglob('*')
+    if file.suffix.lower() in readers.IMAGE_SUFFIXES
+    and not any(p.startswith('.') for p in file.relative_to(folder).parts)
+  )

@@ -331,6 +331,19 @@ def test_classes_of_a_split_are_its_folders(tmp_path):
   assert load_samples('train', str(tmp_path / 'flat')).labels is None
 
 
+def test_a_split_is_that_of_its_set(tmp_path):
+  for split, count in (('train', 3), ('test', 2)):
+    write_images(tmp_path / split, [f'{i}.png' for i in range(count)])
+  assert len(load_samples('train', str(tmp_path)).values) == 3
+  assert len(load_samples('test', str(tmp_path)).values) == 2
+  with pytest.raises(ValueError, match='generated=.* holds the splits train, '):
+    load_samples('generated', str(tmp_path))
+  # A class called train, as CIFAR-100 has one.
+  write_images(tmp_path / 'car', ['a.png'])
+  with pytest.raises(ValueError, match="'train' beside 'car': a split or"):
+    load_samples('train', str(tmp_path))
+
+
 def test_layouts_and_ranges_that_differ_are_named():
   last, first = np.zeros((3, 8, 8, 3)), np.zeros((3, 3, 8, 8))
   with pytest.raises(ValueError, match=r'generated .*\(3, 8, 8\).*train'):

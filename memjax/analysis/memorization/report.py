@@ -110,10 +110,22 @@ def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:
     null_quantiles=analysis.null_quantiles,
     null=analysis.null,
     published=analysis.published,
-    **(_estimator_columns(analysis) if analysis.estimator_part else {}),
+    **_estimator_arrays(analysis),
     **analysis.scores._asdict(),
     **analysis.test._asdict(),
   )
+
+
+def _estimator_arrays(analysis: Analysis) -> dict[str, np.ndarray]:
+  """The columns of `_estimator_columns`, and the global p-values behind them."""
+  part = analysis.estimator_part
+  if part is None:
+    return {}
+  return {
+    **_estimator_columns(analysis),
+    'encoder_global_p_value': part.encoder_test.global_p_value,
+    'estimator_part_global_p_value': part.part_test.global_p_value,
+  }
 
 
 def _write_csv(path: pathlib.Path, study: Study, analysis: Analysis) -> None:
@@ -226,11 +238,11 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
     numbers['estimator_part'] = {
       'encoder_mean_score': number(part.encoder.score.mean(), 'encoder_score'),
       'encoder_global_p_value': number(
-        part.encoder_test.global_p_value[0], 'encoder_score'
+        part.encoder_test.global_p_value[0], 'encoder_global_p_value'
       ),
       'part_mean': number(part.part.score.mean(), 'estimator_part_score'),
       'part_global_p_value': number(
-        part.part_test.global_p_value[0], 'estimator_part_score'
+        part.part_test.global_p_value[0], 'estimator_part_global_p_value'
       ),
       'mean_log_px_gap': part.gap,
     }

@@ -183,7 +183,7 @@ def _caveats(analysis, share_excluded, share_rough) -> tuple[str, ...]:
       f'With one repeat of {analysis.num_folds} folds an item has only '
       f'{analysis.num_folds} possible scores, so its own p-value cannot go '
       f'below {1 / analysis.num_folds:.2g} and no score has an interval. The '
-      'verdict rests on all items together, which is valid at one repeat.'
+      'verdict’s three tests pool all items, which is valid at one repeat.'
     )
   if 0.01 < _LOOKS / (1 + analysis.num_permutations) <= 0.05:
     caveats.append(

@@ -123,6 +123,7 @@ class ArmScores(NamedTuple):
     copying_p_value: the same of the relabelling test.
     p_value_farther: the same of the other side: small = farther from the
       training images than test images are.
+    num_seeds: how many they are.
   """
 
   mean: dict[str, float]
@@ -130,6 +131,11 @@ class ArmScores(NamedTuple):
   p_value: float
   copying_p_value: float
   p_value_farther: float
+  num_seeds: int
+
+  def floor(self, num_permutations: int) -> float:
+    """The smallest p that so many permutations can give."""
+    return min(2, self.num_seeds) / (1 + num_permutations)
 
 
 class Difference(NamedTuple):
@@ -275,6 +281,7 @@ def summarize(models: list[ModelScores]) -> ArmScores:
     p_value=min(1.0, factor * median('c_t_p_value')),
     copying_p_value=min(1.0, factor * median('copying_p_value')),
     p_value_farther=min(1.0, factor * median('c_t_farther_p_value')),
+    num_seeds=len(models),
   )
 
 

@@ -163,7 +163,7 @@ def _cards(study: Study, summary: Summary) -> list[page.KeyNumber]:
   for name, scores in summary.arms.items():
     judged = scores[1]
     low, high = judged.interval['c_t']
-    floor = 1 / (1 + study.num_permutations)
+    floor = judged.floor(study.num_permutations)
     over_seeds = (
       f'{format_number(low)} to {format_number(high)} over seeds; '
       if np.isfinite(low)

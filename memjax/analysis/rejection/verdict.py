@@ -120,8 +120,8 @@ def judge(
 
 def _copying_sentence(study: Study, name: str, scores) -> str:
   """One arm: copies, and C_T in both embeddings."""
-  floor = 1 / (1 + study.num_permutations)
   judged = scores[1]
+  floor = judged.floor(study.num_permutations)
   says = 'no copies are found'
   if min(s.copying_p_value for s in scores) <= 0.05:
     says = 'copies are found in the rejecting embedding alone'

@@ -54,7 +54,7 @@ Labels = tuple[
 Logits = tuple[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']]
 
 _MAX_COMPONENTS = 64
-_FRECHET_PERMUTATIONS = 200
+FRECHET_PERMUTATIONS = 200
 _NUM_STAGES = 10
 _LEAST = 4  # training points, of which FLD takes halves
 
@@ -204,7 +204,7 @@ def analyze_samples(
   frechet = stats.exchange_test(
     frechet_distance,
     *projected,
-    num_permutations=min(num_permutations, _FRECHET_PERMUTATIONS),
+    num_permutations=min(num_permutations, FRECHET_PERMUTATIONS),
     seed=seed,
     alternative='greater',
   )

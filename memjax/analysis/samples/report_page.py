@@ -8,7 +8,10 @@ from jaxtyping import Int, Shaped
 from memjax.analysis import page
 from memjax.analysis.page import format_number, format_p
 from memjax.analysis.samples import figures as sample_figures
-from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.analysis.samples.analysis import (
+  FRECHET_PERMUTATIONS,
+  SampleAnalysis,
+)
 from memjax.analysis.samples.verdict import SampleVerdict
 from memjax.data.samples import as_images
 
@@ -165,9 +168,9 @@ def views(
   verdict: SampleVerdict, num_permutations: int, embedding: str
 ) -> page.Section:
   """The four questions with their answers."""
-  floor = 1 / (1 + num_permutations)
+  floor = lambda view: min(1.0, view.num_tests / (1 + num_permutations))
   rows = [
-    [v.question, v.answer, v.value, v.chance, format_p(v.p_value, floor)]
+    [v.question, v.answer, v.value, v.chance, format_p(v.p_value, floor(v))]
     for v in verdict.views
   ]
   columns = ['question', 'answer', 'samples', 'to compare', 'p']
@@ -314,6 +317,7 @@ def all_numbers(
 ) -> page.Section:
   """The numbers behind the four questions, in one table."""
   floor = 1 / (1 + num_permutations)
+  frechet_floor = 1 / (1 + min(num_permutations, FRECHET_PERMUTATIONS))
   c_t, quality = analysis.data_copying, analysis.quality
   low, high = analysis.data_copying_interval
   null_c_t = float(
@@ -331,7 +335,7 @@ def all_numbers(
      format_number(authentic.null_mean), format_p(authentic.p_value, floor)],
     [f'Fréchet distance to test ({components} dimensions)',
      format_number(frechet.value), format_number(frechet.null_mean),
-     format_p(frechet.p_value, 1 / 201)],
+     format_p(frechet.p_value, frechet_floor)],
     ['precision', format_number(quality.precision), '', ''],
     ['recall', format_number(quality.recall), '', ''],
     ['density', format_number(quality.density), '', ''],

@@ -44,7 +44,8 @@ class View(NamedTuple):
     answer: a few words.
     value: the number that answers, as text.
     chance: what an honest generator would give, as text.
-    p_value: of the test behind it.
+    p_value: of the tests behind it: the smallest, times their number.
+    num_tests: how many these are.
   """
 
   question: str
@@ -52,6 +53,7 @@ class View(NamedTuple):
   value: str
   chance: str
   p_value: float
+  num_tests: int = 1
 
 
 class SampleVerdict(NamedTuple):
@@ -216,7 +218,7 @@ def _fidelity(analysis: SampleAnalysis) -> tuple[View, str]:
   answer = 'no' if phrase else 'mostly' if p_value <= 2 * _LEVEL_EACH else 'yes'
   question = 'Do samples lie on the data?'
   shares = _percent(test.value), _percent(expected)
-  return View(question, answer, *shares, p_value), phrase
+  return View(question, answer, *shares, p_value, num_tests=2), phrase
 
 
 def _diversity(analysis: SampleAnalysis) -> tuple[View, str]:
@@ -245,7 +247,7 @@ def _diversity(analysis: SampleAnalysis) -> tuple[View, str]:
   answer = 'no' if phrase else 'mostly' if p_value <= 2 * _LEVEL_EACH else 'yes'
   question = 'Do they reach all of the data?'
   shares = _percent(value), _percent(expected)
-  return View(question, answer, *shares, p_value), phrase
+  return View(question, answer, *shares, p_value, num_tests=2), phrase
 
 
 def _distribution(analysis: SampleAnalysis) -> tuple[View, str]:
@@ -265,6 +267,7 @@ def _distribution(analysis: SampleAnalysis) -> tuple[View, str]:
       f'distance {format_number(frechet.value)}',
       f'{_points(mixing.null_mean)}; {format_number(frechet.null_mean)}',
       p_value,
+      num_tests=2,
     ),
     phrase,
   )
