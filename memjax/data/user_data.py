@@ -22,9 +22,9 @@ __all__ = [
   'load_numpy',
   'make_dataset',
   'read_folder',
-  'split_folders',
   'read_npy',
   'read_npz',
+  'split_folders',
 ]
 
 _MAX_ID = 2**31  # ids are folded into keys as 32-bit numbers
@@ -270,7 +270,8 @@ def read_folder(
 
   Subfolders are classes: labels 0, 1, … in the order of their names. Folders
   called train, validation or test, and nothing else, at the top are splits;
-  without them all is 'train'. Grey if every image is, else RGB; transparency is dropped.
+  without them all is 'train'. Grey if every image is, else RGB; transparency is
+  dropped.
 
   Args:
     path: the folder.
@@ -310,8 +311,9 @@ def split_folders(path: str | Path) -> tuple[str, ...]:
     other = sorted(tops - {*splits})
     if other:
       raise ValueError(
-        f'{folder} holds {splits[0]!r} beside {other[0]!r}: a split or a class? '
-        'Rename the class, or move the splits into a folder of their own.'
+        f'{folder} holds {splits[0]!r} beside {other[0]!r}: a split or a '
+        'class? Rename the class, or move the splits into a folder of their '
+        'own.'
       )
   return splits
 

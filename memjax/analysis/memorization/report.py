@@ -117,7 +117,7 @@ def _write_arrays(workdir, study: Study, analysis: Analysis) -> None:
 
 
 def _estimator_arrays(analysis: Analysis) -> dict[str, np.ndarray]:
-  """The columns of `_estimator_columns`, and the global p-values behind them."""
+  """`_estimator_columns`, and the global p-values behind them."""
   part = analysis.estimator_part
   if part is None:
     return {}
