@@ -87,6 +87,9 @@ def test_one_seed_has_no_interval(models):
   arm = rejection.summarize([models['honest']])
   assert all(map(math.isnan, arm.interval['c_t']))
   assert arm.p_value == models['honest'].c_t_p_value
+  assert arm.floor(99) == 0.01
+  # Of several, the median is doubled, and so is the least it can be.
+  assert rejection.summarize([models['honest']] * 3).floor(99) == 0.02
 
 
 def test_twice_the_median_p_is_valid_for_dependent_seeds():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memjax.analysis.page import VERDICTS
+from memjax.analysis.samples import report_page
 from memjax.analysis.samples.analysis import analyze_samples
 from memjax.analysis.samples.verdict import judge_samples
 from memjax.stats import Interval
@@ -213,3 +214,14 @@ def test_a_share_that_does_not_exist_is_not_called_a_number(honest):
   verdict = judge_samples(change(honest, copying=nothing))
   assert verdict.kind == 'leans'
   assert 'nan' not in f'{verdict.headline}{verdict.uncertainty}'
+
+
+def test_p_values_do_not_claim_more_than_their_tests(honest):
+  """Of two tests the smaller p is doubled, and so is the least it can be."""
+  lost = change(honest, coverage={'p_value': 1 / 1001})
+  verdict = judge_samples(lost, 1000)
+  rows = report_page.views(verdict, 1000, '').table.rows
+  assert [row[-1] for row in rows if row[0] == verdict.views[2].question] == [
+    'p ≤ 0.002'
+  ]
+  assert {view.num_tests for view in verdict.views} == {1, 2}
