@@ -129,30 +129,11 @@ def analyze(
   epochs = np.array(sorted(log_px))
   log_px = {epoch: log_px[epoch][:, is_scored] for epoch in log_px}
   options: dict[str, Any] = {'repeat': repeat, 'estimator': estimator}
-  nulls = {'num_permutations': min(_SHOWN, num_permutations), 'seed': seed}
-  is_tracked = np.ones(int(is_scored.sum()), bool)
-  for epoch in epochs:
-    is_tracked &= ~np.isnan(log_px[epoch]).all(axis=0)
-  tracked_groups = None if groups is None else groups[is_tracked]
-  by_epoch, null_quantiles = [], []
-  for epoch in epochs:
-    tracked = log_px[epoch][:, is_tracked], held_out[:, is_tracked]
-    score = np.full(is_tracked.size, np.nan)
-    score[is_tracked] = memorization_score(*tracked, **options).score
-    by_epoch.append(score)
-    null = null_scores(*tracked, groups=tracked_groups, **options, **nulls)
-    null_quantiles.append(np.quantile(null, QUANTILES, axis=1).T)
+  exact = {'num_permutations': num_permutations, 'seed': seed, 'groups': groups}
+  shown = {**exact, 'num_permutations': min(_SHOWN, num_permutations)}
+  score_by_epoch, null_quantiles = _follow(log_px, held_out, options, shown)
   last = log_px[epochs[-1]]
-  if not is_tracked.all():
-    null = null_scores(last, held_out, groups=groups, **options, **nulls)
-  test = memorization_test(
-    last,
-    held_out,
-    num_permutations=num_permutations,
-    seed=seed,
-    groups=groups,
-    **options,
-  )
+  test = memorization_test(last, held_out, **options, **exact)
   paper = {'repeat': repeat, 'estimator': 'log_mean_exp'}
   mean, quantile = _intervals(last, held_out, repeat, estimator)
   spread = lambda values: _spread(values, is_scored)
@@ -169,12 +150,12 @@ def analyze(
     ),
     published=spread(memorization_score(last, held_out, **paper).score),
     published_null_mean=float(
-      null_scores(last, held_out, groups=groups, **paper, **nulls).mean()
+      null_scores(last, held_out, **paper, **shown).mean()
     ),
-    null=null,
+    null=null_scores(last, held_out, **options, **shown),
     epochs=epochs,
-    score_by_epoch=np.stack([spread(score) for score in by_epoch]),
-    null_quantiles=np.stack(null_quantiles),
+    score_by_epoch=np.stack([spread(score) for score in score_by_epoch]),
+    null_quantiles=null_quantiles,
     mean=mean,
     quantile_95=quantile,
     num_repeats=len(np.unique(repeat)),
@@ -184,26 +165,36 @@ def analyze(
     is_partition=all(
       (held_out[repeat == r].sum(axis=0) == 1).all() for r in np.unique(repeat)
     ),
-    membership=attack_models(
-      last,
-      held_out,
-      repeat,
-      num_permutations=num_permutations,
-      seed=seed,
-      groups=groups,
-    ),
+    membership=attack_models(last, held_out, repeat, **exact),
     estimator_part=None
     if encoder_log_px is None
     else compare_estimators(
-      last,
-      encoder_log_px[:, is_scored],
-      held_out,
-      repeat,
-      num_permutations=num_permutations,
-      seed=seed,
-      groups=groups,
+      last, encoder_log_px[:, is_scored], held_out, repeat, **exact
     ),
   )
+
+
+def _follow(
+  log_px: Mapping[int, np.ndarray],
+  held_out: np.ndarray,
+  options: dict[str, Any],
+  nulls: dict[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Scores [E, n] and null quantiles [E, P, 3] of what every epoch has."""
+  epochs = sorted(log_px)
+  is_tracked = ~np.any(
+    [np.isnan(log_px[epoch]).all(axis=0) for epoch in epochs], axis=0
+  )
+  if nulls['groups'] is not None:
+    nulls = {**nulls, 'groups': nulls['groups'][is_tracked]}
+  scores, quantiles = [], []
+  for epoch in epochs:
+    tracked = log_px[epoch][:, is_tracked], held_out[:, is_tracked]
+    score = memorization_score(*tracked, **options).score
+    scores.append(_spread(score, is_tracked))
+    null = null_scores(*tracked, **options, **nulls)
+    quantiles.append(np.quantile(null, QUANTILES, axis=1).T)
+  return np.stack(scores), np.stack(quantiles)
 
 
 def _spread(values: np.ndarray, is_scored: np.ndarray) -> np.ndarray:
