@@ -13,6 +13,7 @@ from memjax.distances import exact_neighbors, sample_sets
 
 __all__ = [
   'CellDistances',
+  'NoCellLeft',
   'RankedCells',
   'cell_weights',
   'check_labels',
@@ -30,6 +31,10 @@ Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 Labels = Shaped[np.ndarray | jax.Array, ' _'] | list
 Matrix = Float[np.ndarray, '_ _']
 Vector = Int[np.ndarray, ' _']
+
+
+class NoCellLeft(ValueError):
+  """No cell has training and test points and enough generated samples."""
 
 
 class CellDistances(NamedTuple):
@@ -290,7 +295,7 @@ def cell_weights(
     return np.where(kept, num_test, 0) / num_test[kept].sum()
   if allow_none:
     return np.zeros(num_cells)
-  raise ValueError(
+  raise NoCellLeft(
     f'no cell is left: of {total} generated samples the cells hold '
     f'{num_generated.tolist()}, test points {num_test.tolist()}, training '
     f'points {distances.num_train.tolist()}. Expected one with test and '

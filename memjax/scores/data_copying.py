@@ -15,6 +15,7 @@ from memjax.distances import sample_sets
 from memjax.scores.cells import (
   CellDistances,
   Labels,
+  NoCellLeft,
   RankedCells,
   Samples,
   cell_weights,
@@ -313,7 +314,7 @@ def _collect(names, tests: list[_ClassTest]) -> ClasswiseDataCopying:
   )
   valid = np.flatnonzero(np.isfinite(c_t))
   if not len(valid):
-    raise ValueError(
+    raise NoCellLeft(
       f'labels: none of the {len(names)} classes has a cell with training and '
       'test points and enough generated samples: expected one or more.'
     )

@@ -5,6 +5,7 @@ import sys
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -164,8 +165,11 @@ def _check_scoring(config: ConfigDict, images: ImageSets) -> None:
   """Refuses before training what scores would refuse after it."""
   score, check = config.score, validate.integer
   num_train, num_test = len(images.train.ids), len(images.test.ids)
-  for name in ('num_class_cells', 'num_permutations'):
-    check(f'config.score.{name}', score[name], 1)
+  check('config.score.num_permutations', score.num_permutations, 1)
+  for label in np.unique(images.train.labels):
+    own = images.train.images[images.train.labels == label]
+    distinct = len(np.unique(own.reshape(len(own), -1), axis=0))
+    check('config.score.num_class_cells', score.num_class_cells, 1, distinct)
   cells = check('config.score.num_cells', score.num_cells, 1, num_train)
   # A cell of C_T needs more than 20 samples: so many leave one in any case.
   check('config.score.num_samples', score.num_samples, 20 * cells + 1)

@@ -135,6 +135,7 @@ def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path, search):
     ('score.num_samples', 20, 'num_samples=20: expected an integer 21'),
     ('score.num_cells', 3, 'num_samples=60: expected an integer 61'),
     ('score.k', 60, r'score.k=60: expected an integer in \[1, 59'),
+    ('score.num_class_cells', 900, r'num_class_cells=900: .* in \[1, '),
     ('train.num_evaluated', 1, 'config.train.num_evaluated=1'),
     ('data.num_train', 5000, 'num_train=5000'),
   ],

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
-from memjax.scores.cells import check_labels
+from memjax.scores.cells import NoCellLeft, check_labels
 from memjax.scores.copying import copying_test
 from memjax.scores.coverage import precision_recall
 from memjax.scores.data_copying import (
@@ -225,10 +225,8 @@ def score_model(
     found = classwise_data_copying(
       *points, labels=labels, num_cells=num_class_cells, **options
     )
-  except ValueError:
-    # All that it refuses was checked above and by the test of the whole, but
-    # one thing: no class has a cell with enough samples. So all stays NaN.
-    pass
+  except NoCellLeft:
+    pass  # all stays NaN
   else:
     class_c_t, class_p = found.mean_c_t, found.mean_p_value
     by_class[found.label] = found.c_t

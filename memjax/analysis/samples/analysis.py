@@ -21,6 +21,7 @@ from memjax.scores import copying as copying_scores
 from memjax.scores.authenticity import AuthenticityTest, authenticity
 from memjax.scores.cells import (
   CellDistances,
+  NoCellLeft,
   data_copying_distances,
   make_cells,
 )
@@ -318,9 +319,7 @@ def _data_copying(distances: CellDistances, null, notes: list[str]):
     test = data_copying_test_of(distances, **null)
     interval = data_copying_interval(distances, seed=null['seed'])
     cells = data_copying_cells(distances)
-  except ValueError as error:
-    if 'no cell is left' not in str(error):
-      raise
+  except NoCellLeft:
     notes.append(
       'C_T: every cell lacks test points or generated samples; one cell was '
       'used instead.'
@@ -361,9 +360,7 @@ def _classwise(sets, labels, num_cells, components, same, notes):
       else min(components, int(smallest)),
       **same,
     )
-  except ValueError as error:
-    if 'none of the' not in str(error):
-      raise
+  except NoCellLeft:
     notes.append('No class has enough test points and samples to be told.')
     return None
 
