@@ -1,5 +1,6 @@
 """Names of data sets → `Dataset`."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from memjax import validate
 from memjax.data import catalog, readers, search, tfds_reader, user_data
 from memjax.data.dataset import Dataset
 
-__all__ = ['load_dataset']
+__all__ = ['class_names', 'load_dataset']
 
 _OWN = ('npz', 'npy', 'folder', 'tfds')
 
@@ -76,6 +77,23 @@ def load_dataset(
     validate.one_of('source', source, allowed)
     dataset = _named(source, split, data_dir, num_items)
   return _padded(_first(dataset, num_items), pad)
+
+
+def class_names(source: str, split: str = 'train') -> tuple[str, ...]:
+  """What the labels of a source count, where it says so: folders' names.
+
+  Args:
+    source: as for `load_dataset`.
+    split: as for `load_dataset`.
+
+  Returns:
+    The name of label 0, of label 1, …; empty if labels are numbers.
+  """
+  kind, _, path = source.partition(':')
+  if kind != 'folder':
+    return ()
+  in_split = split in user_data.split_folders(path)
+  return user_data.class_names(Path(path) / split if in_split else path)
 
 
 def _own(

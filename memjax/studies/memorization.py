@@ -18,7 +18,7 @@ from memjax.analysis.memorization import report
 from memjax.analysis.memorization.analysis import analyze
 from memjax.data import transforms
 from memjax.data.dataset import Dataset
-from memjax.data.sources import load_dataset
+from memjax.data.sources import class_names, load_dataset
 from memjax.processes import ALONE, Processes
 from memjax.studies.memorization_setting import (
   FLIPS,
@@ -202,7 +202,7 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
   study = report.Study(
     name=config.data.source,
     ids=dataset.ids,
-    labels=dataset.labels,
+    labels=_name_labels(config, dataset.labels),
     images=dataset.images,
     held_out=grid.held_out,
     repeat=grid.repeat,
@@ -236,6 +236,12 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     encoder_log_px=_finite_or_none(last.get('encoder_log_px')),
   )
   report.write(workdir, study, analysis)
+
+
+def _name_labels(config: ConfigDict, labels: np.ndarray) -> np.ndarray:
+  """The classes as a reader knows them."""
+  names = class_names(config.data.source, config.data.split)
+  return np.array(names)[labels] if names else labels
 
 
 def _finite_or_none(encoder_log_px: np.ndarray | None) -> np.ndarray | None:

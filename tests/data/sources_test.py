@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from memjax.data import catalog, search
+from memjax.data import catalog, search, sources
 from memjax.data.sources import load_dataset
 
 # Looked up before the fixture hides them.
@@ -442,3 +442,15 @@ def test_another_sets_files_of_the_same_name_are_passed_over(tmp_path):
     search.find_published(
       'fashion_mnist', 'train', [tmp_path], published=published
     )
+
+
+def test_classes_of_folders_have_names(tmp_path):
+  for part in ('train/cat', 'train/dog', 'test/dog'):
+    (tmp_path / part).mkdir(parents=True)
+    Image.new('L', (4, 4)).save(tmp_path / part / 'a.png')
+  source = f'folder:{tmp_path}'
+  assert sources.class_names(source) == ('cat', 'dog')
+  assert sources.class_names(source, 'test') == ('dog',)
+  assert sources.class_names(f'folder:{tmp_path}/train') == ('cat', 'dog')
+  assert sources.class_names('digits') == ()
+  assert sources.class_names('npz:x.npz') == ()

@@ -28,7 +28,7 @@ class Study(NamedTuple):
   Attributes:
     name: of the data.
     ids: int [n].
-    labels: int [n], or None.
+    labels: [n], numbers or names, or None.
     images: uint8 [n, h, w, c], or None.
     held_out: bool [m, n].
     repeat: int [m].
