@@ -77,11 +77,13 @@ def sentence(text: str) -> Figure:
 
 def fill(text: str, width: int = 58) -> str:
   """Breaks a text into the fewest lines, of about equal length."""
-  wrap = lambda width: textwrap.wrap(text, width, break_on_hyphens=False)
+  # A number and its per cent sign stay together.
+  tied = text.replace(' %', '\u00a0%')
+  wrap = lambda width: textwrap.wrap(tied, width, break_on_hyphens=False)
   count = len(wrap(width))
   while width > 12 and len(wrap(width - 1)) <= count:
     width -= 1
-  return '\n'.join(wrap(width))
+  return '\n'.join(wrap(width)).replace('\u00a0', ' ')
 
 
 def band(ax: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:

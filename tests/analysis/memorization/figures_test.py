@@ -540,3 +540,11 @@ def test_headlines_break_into_even_lines():
   lines = drawing.fill(words).splitlines()
   assert len(lines) == 2
   assert abs(len(lines[0]) - len(lines[1])) <= 3
+
+
+def test_a_number_and_its_per_cent_sign_stay_together():
+  text = 'Median ratio 1.04 among the highest 5 % of scores, 0.987 among others'
+  for width in range(13, 60):
+    lines = drawing.fill(text, width).splitlines()
+    assert ' '.join(lines) == text
+    assert not any(line.startswith('%') for line in lines)
