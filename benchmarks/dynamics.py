@@ -5,7 +5,8 @@
 Training and sampling of `configs/moons_dynamics.py:small`: memjax's repeats all
 at once, PyTorch's one after the other, as tiny-diffusion does. Same model, same
 data, same numbers of steps and samples; medians of alternating pairs after one
-warm-up, compilation and file writing left out (both are told). Run it on an
+warm-up, compilation and file writing left out. Beside it: one evaluation's
+sampling and its search for nearest neighbours. Run it on an
 idle machine; it writes `benchmarks/dynamics.json`.
 """
 
@@ -25,6 +26,7 @@ from absl import app, flags
 from torch import nn
 
 from memjax.models.denoiser import make_schedule
+from memjax.scores.kind_references import count_repeats
 from memjax.studies import dynamics
 
 _PAIRS = flags.DEFINE_integer('pairs', 3, 'Repetitions of each pair.')
@@ -136,6 +138,17 @@ def main(_) -> None:
       if pair:  # the first compiles and warms up
         seconds[name].append(time.perf_counter() - start)
   ratios = [t / m for m, t in zip(*seconds.values(), strict=True)]
+  own = [
+    dynamics.compare_repeat(config, draw, r) for r, draw in enumerate(draws)
+  ]
+  start = time.perf_counter()
+  samples = programs.sample(state, 0)
+  sampled = time.perf_counter()
+  count_repeats(samples, own, tuple(config.evaluate.ratios))
+  parts = {
+    'sampling': sampled - start,
+    'neighbours': time.perf_counter() - sampled,
+  }
   result = {
     'epochs': epochs,
     'evaluations': visits,
@@ -144,7 +157,9 @@ def main(_) -> None:
     'ratio': statistics.median(ratios),
     'range': [min(ratios), max(ratios)],
     'goal': 5,
-    'machine': f'{platform.processor()} × {torch.get_num_threads()} threads',
+    'seconds_of_one_evaluation': parts,
+    'machine': f'{platform.processor() or platform.machine()} × '
+    f'{torch.get_num_threads()} threads',
     'versions': {'jax': jax.__version__, 'torch': torch.__version__},
   }
   print(json.dumps(result, indent=1))

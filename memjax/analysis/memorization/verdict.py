@@ -109,7 +109,7 @@ def _found_headline(analysis: Analysis, kind: str, found: np.ndarray) -> str:
   if not overall:
     effect = 'The items as a whole show nothing beyond chance'
   elif mean > 0:
-    effect = f'Training on an item typically {_gain(mean)}'
+    effect = f'On average training on an item {_gain(mean)}'
   else:
     effect = 'The highest scores are higher than chance allows'
   return f'{answer}. {effect}; {_name_found(found)}.'
@@ -144,12 +144,14 @@ def _null_quantile(analysis: Analysis) -> float:
 
 
 def _gain(nats: float) -> str:
+  text = f'adds {nats:.3g} nats to its log-probability'
   # Nobody has a feeling for a factor of a billion.
   if nats > np.log(1000):
-    return f'adds {nats:.0f} nats to its log-probability'
+    return text
   factor = float(np.exp(nats))
-  text = f'{factor:.2f}' if factor < 10 else f'{factor:.0f}'
-  return f'multiplies its probability by {text}'
+  return f'{text}, a factor of ' + (
+    f'{factor:.2f}' if factor < 10 else f'{factor:.0f}'
+  )
 
 
 def _uncertainty(analysis: Analysis, p_value: float, floor: float) -> str:
