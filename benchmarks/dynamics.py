@@ -6,8 +6,8 @@ Training and sampling of `configs/moons_dynamics.py:small`: memjax's repeats all
 at once, PyTorch's one after the other, as tiny-diffusion does. Same model, same
 data, same numbers of steps and samples; medians of alternating pairs after one
 warm-up, compilation and file writing left out. Beside it: one evaluation's
-sampling and its search for nearest neighbours. Run it on an
-idle machine; it writes `benchmarks/dynamics.json`.
+sampling and its search for nearest neighbours. Run it on an idle machine; it
+writes `benchmarks/dynamics.json`.
 """
 
 import json

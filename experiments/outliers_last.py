@@ -30,7 +30,7 @@ _BASE = {
   'num_steps': 50, 'batch_size': None, 'epochs': None,
 }  # fmt: skip
 # Median distance to the nearest other point: inliers 0.10; outliers of spread
-# 0.1, 0.3 and 1.0: 0.04 (tight), 0.11, and 0.38 (wide). Wide clusters at two
+# 0.1, 0.3 and 1.0: 0.04 (tight), 0.12, and 0.42 (wide). Wide clusters at two
 # standard deviations overlap the inliers, at four they do not.
 SETTINGS = {
   'published schedule': {},
