@@ -137,18 +137,21 @@ def draw(results):
       exponents[name] = float(line[0])
   figure, (ax,) = drawing.start(
     3.8,
-    'Time to memorize grows like n^{memorization:.2f}, time to generate like '
-    'n^{generalization:.2f}'.format(**exponents),
+    'Time to memorize grows like n^{memorization:.2f} or n^{more memorization:'
+    '.2f}, time to generate like n^{generalization:.2f}'.format(**exponents),
     'tiny-diffusion on n points of the moons; 95 % intervals over repeats',
   )
+  top = 2 * np.nanmax([values[0] for values in curves.values()])
   for name, (color, marker, label) in _LABELS.items():
     middle, low, high = curves[name]
+    high = np.minimum(high, 10 * top)  # beyond the frame: never in the run
     ax.errorbar(
       sizes, middle, np.maximum([middle - low, high - middle], 0), color=color,
       marker=marker, capsize=3, lw=1.6, label=label,
     )  # fmt: skip
   ax.set(xscale='log', yscale='log', xlabel='training points n',
          ylabel='steps of 32 points')  # fmt: skip
+  ax.set_ylim(top=top)
   ax.set_xticks(sizes, [str(n) for n in sizes])
   ax.minorticks_off()
   return drawing.finish(figure), exponents
