@@ -152,11 +152,36 @@ def flags_for(data: pathlib.Path) -> str:
   )
 
 
+def make_model(run: Run, image_shape) -> vae.VAE:
+  """The description of the study's models."""
+  fields = dict(run.config['model'])
+  return getattr(vae, fields.pop('name'))(tuple(image_shape), **fields)
+
+
+def load_fold_models(run: Run, model: vae.VAE) -> list[Any]:
+  """The variables of all fold models, each as it was trained at first."""
+  logging.set_verbosity(logging.WARNING)  # Orbax tells much
+  if not run.is_kept.all():
+    raise SystemExit(f'{run.folder}: models diverged; expected none.')
+  adam = optax.adam(run.config['train']['learning_rate'])
+  width = run.config['train']['models_at_once']
+  folders = sorted((run.folder / 'checkpoints').glob('attempt_0_group_*'))
+  stacks = [
+    load_variables(model, adam, run.folder, folder.name, width)
+    for folder in folders
+  ]
+  models = [
+    jax.tree.map(lambda leaf, k=k: leaf[k], stack)
+    for stack in stacks
+    for k in range(width)
+  ]
+  return models[: len(run.repeat)]
+
+
 def draw_samples(run: Run, image_shape, count: int) -> np.ndarray:
   """Decoder means of the model of all items, [count, h, w, c] in [0, 1]."""
   _there(run.folder / 'full/checkpoints')
-  fields = dict(run.config['model'])
-  model = getattr(vae, fields.pop('name'))(tuple(image_shape), **fields)
+  model = make_model(run, image_shape)
   logging.set_verbosity(logging.WARNING)  # Orbax tells much
   adam = optax.adam(run.config['train']['learning_rate'])
   failed = json.loads(
