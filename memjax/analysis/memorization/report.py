@@ -215,7 +215,7 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
       {
         'median': float(np.nanmedian(analysis.published)),
         'max': float(np.nanmax(analysis.published)),
-        'null_mean': analysis.published_null_mean,
+        'null_median': analysis.published_null_median,
       },
       'published',
     ),

@@ -189,7 +189,7 @@ def _how_to_read(analysis: Analysis) -> page.Section:
       '\n\nThe published estimator is the log of the average probability. It '
       f'has a median of {page.format_number(median, "nats")} here, of which '
       'chance alone explains '
-      f'{page.format_number(analysis.published_null_mean, "nats")}.'
+      f'{page.format_number(analysis.published_null_median, "nats")}.'
     )
   return page.Section('What these numbers mean', body=text)
 
