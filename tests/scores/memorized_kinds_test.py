@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax.data.synthetic import INLIER, OUTLIER, Injection, draw_points
+from memjax.data.synthetic import (
+  INLIER,
+  OUTLIER,
+  Injection,
+  draw_points,
+  draw_shape,
+)
 from memjax.scores.distance_ratio import memorized_null_rate, memorized_samples
 from memjax.scores.memorized_kinds import Reference, count_memorized
 
@@ -94,7 +100,7 @@ def test_copies_of_a_duplicate_count_once():
   assert counts.copied.item() == 2
 
 
-def excess_under_the_null(honest, num_draws=60):
+def excess_under_the_null(honest, num_draws=200):
   """[draws, kinds] z-like excess of draws in which nothing is memorized."""
   rows, rates = [], []
   for seed in range(num_draws):
@@ -112,11 +118,9 @@ def excess_under_the_null(honest, num_draws=60):
 
 
 def fresh(draw, rng):
-  """Inliers with other noise, and outliers around the centre."""
-  from sklearn.datasets import make_moons
-
-  inliers = make_moons(300, noise=0.03, random_state=int(rng.integers(2**31)))
-  inliers = (inliers[0] + 0.3) * np.array([2.0, 3.0]) - 1
+  """Inliers and outliers of the same process, by another path."""
+  seed = int(rng.integers(2**31))
+  inliers = draw_shape('moons', 300, seed=seed, is_independent=True)
   outliers = draw.centre + 0.1 * rng.normal(size=(40, 2))
   return np.concatenate([inliers, outliers])
 
@@ -131,7 +135,7 @@ def test_without_memorization_the_excess_is_zero_for_every_kind(honest):
   excess, rates = excess_under_the_null(honest)
   for kind in range(4):
     p = scipy.stats.ttest_1samp(excess[:, kind], 0.0).pvalue
-    assert p > 0.01, (kind, excess[:, kind].mean())
+    assert p > 1e-3, (kind, excess[:, kind].mean())  # of eight tests
   # The share that is flagged is far from 0, near the closed form.
   if honest is fresh:
     assert abs(rates.mean() - memorized_null_rate(1.5, 2.0)) < 0.03

@@ -96,7 +96,7 @@ def test_the_bias_of_an_estimator_is_not_told_as_an_effect():
   )  # fmt: skip
   assert result.mean.value > 2.5
   factor = float(
-    re.search(r'probability by ([\d.]+)', judge(result).headline)[1]
+    re.search(r'a factor of ([\d.]+\d)', judge(result).headline)[1]
   )
   assert factor < 3
 
