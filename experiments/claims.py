@@ -133,8 +133,7 @@ def say_claims(numbers: dict[str, Any]) -> str:
   lines = []
   outliers = numbers.get('score_figures', {}).get('outliers')
   if outliers:
-    for name in ('share_of_high_in_central_90_percent',
-                 'share_of_high_there_when_held_out'):  # fmt: skip
+    for name in filter(lambda name: name.startswith('share_of'), outliers):
       share = outliers[name]
       lines.append(f'{name}: ' + _interval(share))
     rows = zip(outliers['edges'], outliers['proportion'], strict=False)

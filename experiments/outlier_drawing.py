@@ -35,18 +35,24 @@ def measure(score, log_px_in, log_px_out, q_value) -> dict[str, Any]:
   edges, place = bins_of(log_px_in)
   count = lambda chosen: np.bincount(place[chosen], minlength=len(edges) - 1)
   high, every = count(is_high), count(np.ones_like(is_high))
-  shares = {}
-  for name, values in (('in', log_px_in), ('out', log_px_out)):
-    # Central among all items as they are WITH training, in both cases.
-    low, top = np.quantile(log_px_in, (0.05, 0.95))
-    central = (values >= low) & (values <= top)
-    shares[name] = proportion(central[is_high].sum(), is_high.sum())
+  low, top = np.quantile(log_px_in, (0.05, 0.95))
+  central = lambda values: (values >= low) & (values <= top)
+  own = np.quantile(log_px_out, (0.05, 0.95))
+  shares = {
+    'share_of_high_in_central_90_percent': central(log_px_in)[is_high],
+    # Central among all items as they are WITH training.
+    'share_of_high_there_when_held_out': central(log_px_out)[is_high],
+    'share_of_high_in_central_90_percent_held_out': (
+      (log_px_out >= own[0]) & (log_px_out <= own[1])
+    )[is_high],
+    'share_of_high_below_it': (log_px_in < low)[is_high],
+    'share_of_found_in_central_90_percent': central(log_px_in)[q_value <= 0.05],
+  }
   return {
     'limit_of_high_score': np.quantile(score, 0.95),
     'num_high': int(is_high.sum()),
     'num_high_with_q_at_most_0.05': int((q_value[is_high] <= 0.05).sum()),
-    'share_of_high_in_central_90_percent': shares['in'],
-    'share_of_high_there_when_held_out': shares['out'],
+    **{name: proportion(v.sum(), v.size) for name, v in shares.items()},
     'edges': edges,
     'high': high,
     'items': every,
