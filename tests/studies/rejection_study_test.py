@@ -325,3 +325,29 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
 def test_the_study_is_known_to_main():
   main = importlib.import_module('memjax.main')
   assert 'rejection' in main.STUDIES
+
+
+@pytest.mark.slow
+def test_seeds_over_eight_devices_are_those_of_one(tmp_path):
+  """Two seeds lie on two of eight simulated devices; a minute of compiling."""
+  command = [sys.executable, '-m', 'memjax.main']
+  command.append('--config=configs/digits_gan.py:small')
+  command += [f'--config.{k}={v}' for k, v in TINY.items()]
+  images = []
+  for count in (1, 8):
+    workdir = tmp_path / f'devices_{count}'
+    subprocess.run(
+      [*command, f'--workdir={workdir}'],
+      cwd=ROOT,
+      env={
+        **os.environ,
+        'JAX_PLATFORMS': 'cpu',
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}',
+      },
+      check=True,
+    )
+    with np.load(workdir / 'arrays/samples_rejection.npz') as saved:
+      images.append(saved['images'].astype(int))
+  one, eight = images
+  assert np.abs(one - eight).max() <= 2  # of 255, after two steps
+  assert np.abs(one[0] - one[1]).mean() > 2
