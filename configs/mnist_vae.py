@@ -15,9 +15,9 @@ Expected, by the published estimator: median 4.4 nats and maxima near 200 at
 η = 1e-3; 3.5 and 80 at 1e-4. `experiments/README.md` has ours.
 
 `:one_repeat` is less than a tenth of it, L = 1 at η = 1e-3: all images are
-scored at the last epoch, 6,000 of them every five epochs. Measured: 7 hours on
-2 CPU cores, partly beside other work. Mean 2.19 nats, 126 digits stand out; by
-the published estimator the median is 3.40 nats and the maximum 309.
+scored at the last epoch, 6,000 of them every five epochs. Estimated: 7 hours
+on 2 CPU cores, partly beside other work. Mean 2.19 nats, 126 digits stand out;
+by the published estimator the median is 3.40 nats and the maximum 309.
 
 `:small` takes 5,000 images, K = 5, L = 2, 20 epochs. Measured: 8:36 minutes on
 2 CPU cores.
