@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from memjax import main
+from memjax import main, run_folder
 from memjax.analysis.rejection.analysis import (
   NUMBERS,
   Difference,
@@ -48,6 +48,19 @@ def read_config(folder: pathlib.Path) -> ConfigDict:
   if not path.exists():
     raise SystemExit(f'{path} is missing: expected the folder of a study.')
   return ConfigDict(json.loads(path.read_text())['config'])
+
+
+def check_same(config: ConfigDict, folder: pathlib.Path) -> None:
+  """Refuses a finished study of another config than the one asked for."""
+  flat = lambda tree: run_folder.flatten(tree, 'config')
+  found = flat(read_config(folder).to_dict())
+  wanted = flat(json.loads(json.dumps(config.to_dict())))
+  for key in sorted(found.keys() | wanted.keys()):
+    if found.get(key) != wanted.get(key):
+      raise SystemExit(
+        f'{folder} holds a study with {key}={found.get(key)!r}, not '
+        f'{wanted.get(key)!r}: pass another --out.'
+      )
 
 
 def read_numbers(folder: pathlib.Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pathlib
 
 import rejection_drawing
 import rejection_folder
-import run_folder
+import study_folder
 from absl import app, flags, logging
 
 from memjax.analysis.rejection.analysis import summarize
@@ -75,7 +75,9 @@ def main(path: str, out: str, thresholds: list[str], changes: list[str]):
     config.threshold = str(threshold)
     folder = root / f'threshold_{threshold:g}'
     try:
-      if not (folder / 'report.json').exists():
+      if (folder / 'report.json').exists():
+        rejection_folder.check_same(config, folder)
+      else:
         rejection.run(config, folder)
     except rejection.TrainingFailed as error:
       logging.error('%s is left out: %s', folder.name, error)
@@ -102,7 +104,7 @@ def main(path: str, out: str, thresholds: list[str], changes: list[str]):
     'seeds': [sentence for row in rows for sentence in row['left_out']],
     'thresholds': sorted(failed),
   }
-  run_folder.keep(out, 'rejection_frontier', pictures, numbers)
+  study_folder.keep(out, 'rejection_frontier', pictures, numbers)
 
 
 if __name__ == '__main__':

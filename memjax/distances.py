@@ -10,16 +10,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from scipy.spatial.distance import cdist
 
 from memjax import validate
 from memjax.neighbors import METRICS, nearest_neighbors
+from memjax.types import Matrix, Samples
 
-__all__ = ['ExactNeighbors', 'exact_neighbors', 'sample_sets', 'within_radius']
+__all__ = [
+  'ExactNeighbors',
+  'exact_neighbors',
+  'sample_sets',
+  'unit',
+  'within_radius',
+]
 
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 # From the first row of a block and its radii to a code for each pair.
 Comparison = Callable[[int, list[np.ndarray]], list[np.ndarray]]
 
@@ -124,7 +129,7 @@ def exact_neighbors(
   """
   k = validate.integer('k', k, 1, len(references) - exclude_self)
   if metric == 'cosine':
-    queries, references = _unit(queries), _unit(references)
+    queries, references = unit(queries), unit(references)
   if _work(queries, references) <= small:
     index = _direct_neighbors(queries, references, k, exclude_self)
   else:
@@ -166,7 +171,7 @@ def within_radius(
   """
   limits = [np.atleast_2d(np.asarray(radius, np.float64)) for radius in radii]
   if metric == 'cosine':
-    queries, references = _unit(queries), _unit(references)
+    queries, references = unit(queries), unit(references)
     limits = [np.sqrt(2 * np.maximum(limit, 0)) for limit in limits]
   is_small = _work(queries, references) <= small
   make = _direct_comparison if is_small else _device_comparison
@@ -190,7 +195,8 @@ def _work(queries: Matrix, references: Matrix) -> int:
   return len(queries) * len(references) * (queries.shape[1] + 8)
 
 
-def _unit(points: Matrix) -> Matrix:
+def unit(points: Matrix) -> Matrix:
+  """Rows [n, d], none of them zero, divided by their lengths, however long."""
   points = points / np.abs(points).max(axis=1, keepdims=True)
   return points / np.linalg.norm(points, axis=1, keepdims=True)
 

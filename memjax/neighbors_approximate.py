@@ -9,13 +9,13 @@ the share that it found is measured on some of the queries.
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from memjax import validate
-from memjax.distances import exact_neighbors, sample_sets
+from memjax.distances import exact_neighbors, sample_sets, unit
 from memjax.neighbors import METRICS
+from memjax.types import Matrix, Points
 
 __all__ = [
   'INDEXES',
@@ -25,9 +25,6 @@ __all__ = [
 ]
 
 INDEXES = ('exact', 'ivf', 'hnsw')
-
-Points = Shaped[np.ndarray | jax.Array, '_ _']
-Matrix = Float[np.ndarray, '_ _']
 
 # References read at a time.
 _CHUNK = 100_000
@@ -141,7 +138,8 @@ def approximate_search(
 
   Returns:
     search(queries [q, d]) -> (distance float64 [q], index [q]); distances are
-    exact for the given index, inf and −1 where faiss found none. A near
+    exact for the given index, inf and −1 where faiss found none. A zero query
+    has the cosine distance 1 to everything, as in `rejection.nearest`. A near
     reference may be missed: measure how often with `approximate_neighbors`.
 
   Raises:
@@ -166,9 +164,16 @@ def approximate_search(
   )
 
   def nearest(queries: Points) -> tuple[np.ndarray, np.ndarray]:
-    queries, _ = sample_sets(metric, queries=queries, references=references[:1])
-    distance, found = search(queries, 1)
-    return distance[:, 0], found[:, 0]
+    queries = np.asarray(queries)
+    distance, found = np.ones(len(queries)), np.zeros(len(queries), np.int64)
+    is_some = queries.any(axis=1) if metric == 'cosine' else slice(None)
+    if len(queries[is_some]):
+      points, _ = sample_sets(
+        metric, queries=queries[is_some], references=references[:1]
+      )
+      near = search(points, 1)
+      distance[is_some], found[is_some] = (part[:, 0] for part in near)
+    return distance, found
 
   return nearest
 
@@ -227,7 +232,6 @@ def _converter(references: Points, metric: str) -> Callable[[Matrix], Any]:
   would cost the digits that distances need.
   """
   if metric == 'cosine':
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     return lambda x: np.ascontiguousarray(unit(x), np.float32)
   centre = next(_chunks(references, metric))[1].mean(axis=0)
   return lambda x: np.ascontiguousarray(x - centre, np.float32)
@@ -286,6 +290,6 @@ def _measure(
 
 def _row_distances(x: Matrix, y: Matrix, metric: str) -> np.ndarray:
   if metric == 'cosine':
-    x, y = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (x, y))
+    x, y = unit(x), unit(y)
   squared = np.square(x - y).sum(axis=1)
   return squared / 2 if metric == 'cosine' else np.sqrt(squared)

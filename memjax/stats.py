@@ -10,9 +10,11 @@ import scipy.stats
 from jaxtyping import Float, Int, Shaped
 
 from memjax import validate
+from memjax.types import Labels, Samples
 
 __all__ = [
   'ALTERNATIVES',
+  'LEVEL',
   'ExchangeTest',
   'Interval',
   'bootstrap_interval',
@@ -24,9 +26,8 @@ __all__ = [
 ]
 
 ALTERNATIVES = ('less', 'greater', 'two-sided')
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Labels = Shaped[np.ndarray | jax.Array, ' _'] | list
+# Of all verdicts: a p- or q-value at most this much is called a finding.
+LEVEL = 0.05
 
 
 class ExchangeTest(NamedTuple):

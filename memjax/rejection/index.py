@@ -1,6 +1,7 @@
 """How near generated samples are to the nearest embedded training item."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,11 +11,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
-from memjax.distances import sample_sets
+from memjax.distances import sample_sets, unit
 
 __all__ = ['Nearest', 'TrainingIndex', 'host_distance', 'make_index', 'nearest']
 
 Points = Shaped[np.ndarray | jax.Array, '...']
+
+# Vectors of length one, each entry rounded to float32, are this far apart in
+# 1 − cos when they were the same: ½ (4 · 1.2e-7)².
+_SAME = 1e-13
 
 
 @jax.tree_util.register_dataclass
@@ -72,7 +77,7 @@ def make_index(train: Points, *, metric: str = 'cosine') -> TrainingIndex:
   (points,) = sample_sets(metric, train=train)
   centre = np.zeros(points.shape[1])
   if metric == 'cosine':
-    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    points = unit(points)
   else:
     # As float32 has it, so that queries lose the same.
     centre = points.mean(axis=0).astype(np.float32).astype(np.float64)
@@ -91,7 +96,8 @@ def nearest(index: TrainingIndex, queries: Float[Array, 'b ...']) -> Nearest:
 
   The product nominates ŷ = argmax_y x·y − ½|y|², and the distance to ŷ is then
   measured by direct differences, ½|x/|x| − ŷ|² or |x − ŷ|, so that a near-copy
-  has the right distance and an exact one has 0 (cosine: rounding aside, 1e-14).
+  has the right distance and an exact one has 0. (Under the cosine, directions
+  that differ by less than float32 can tell, 1e-13, count as the same.)
 
   ERROR: the distance is never below the true one, but for the 1e-6 of itself
   that a float32 sum loses. Rounding of the product may nominate a training item
@@ -107,7 +113,8 @@ def nearest(index: TrainingIndex, queries: Float[Array, 'b ...']) -> Nearest:
   Args:
     index: of `make_index`.
     queries: [b, …], embedded as the training items were. A zero vector has the
-      cosine distance 1 to everything.
+      cosine distance 1 to everything; one that is not finite has the distance
+      NaN, which no threshold accepts.
 
   Returns:
     Nearest(distance, index), each [b].
@@ -118,15 +125,15 @@ def nearest(index: TrainingIndex, queries: Float[Array, 'b ...']) -> Nearest:
     >>> found.distance.round(4).tolist()
     [0.0, 0.2928999960422516]
   """
-  x = lax.stop_gradient(queries).reshape(len(queries), -1)
-  x = x.astype(jnp.float32)
+  shape = len(queries), math.prod(queries.shape[1:])
+  x = lax.stop_gradient(queries).reshape(shape).astype(jnp.float32)
   if x.shape[1] != index.points.shape[1]:
     raise ValueError(
       f'queries has {x.shape[1]} features and index {index.points.shape[1]}: '
       'expected the same number.'
     )
   is_cosine = index.metric == 'cosine'
-  is_zero = ~x.any(axis=1)
+  is_zero, is_finite = ~x.any(axis=1), jnp.isfinite(x).all(axis=1)
   if is_cosine:
     # The largest entry first: squares neither overflow nor underflow.
     x = x / jnp.where(is_zero, 1, jnp.abs(x).max(axis=1))[:, None]
@@ -140,8 +147,11 @@ def nearest(index: TrainingIndex, queries: Float[Array, 'b ...']) -> Nearest:
   found = jnp.argmax(score, axis=1)
   squared = jnp.square(x - index.points[found]).sum(axis=1)
   if is_cosine:
-    return Nearest(jnp.where(is_zero, 1.0, squared / 2), found)
-  return Nearest(jnp.sqrt(squared), found)
+    distance = jnp.where(squared < 2 * _SAME, 0.0, squared / 2)
+    distance = jnp.where(is_zero, 1.0, distance)
+  else:
+    distance = jnp.sqrt(squared)
+  return Nearest(jnp.where(is_finite, distance, jnp.nan), found)
 
 
 def host_distance(

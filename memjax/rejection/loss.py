@@ -58,7 +58,9 @@ def rejecting_loss(
   optimizer with momentum moves even without a gradient.
 
   Args:
-    draw: key -> latents, a pytree of arrays [b, …] (labels among them).
+    draw: key -> latents, a pytree of arrays [b, …]. 'resample' draws all of it
+      anew for a rejected sample; so leave classes out and close over them, or
+      those that lie near training items become rare in the batch.
     generate: (params, latents) -> (samples, aux).
     sample_loss: (samples, latents) -> [b].
     distance: samples -> [b], to the nearest training item, such as
@@ -78,7 +80,8 @@ def rejecting_loss(
     `jax.value_and_grad(loss, has_aux=True)`.
 
   Raises:
-    ValueError: an unknown policy, max_redraws < 1.
+    ValueError: an unknown policy, max_redraws < 1, a negative threshold; in the
+      loss itself `sample_loss` or `distance` of another shape than [b].
 
   Example:
     >>> loss = rejecting_loss(
@@ -99,31 +102,35 @@ def rejecting_loss(
   """
   validate.one_of('policy', policy, POLICIES)
   max_redraws = validate.integer('max_redraws', max_redraws, 1)
-  measure = lambda samples: lax.stop_gradient(
-    distance(lax.stop_gradient(samples))
-  )
+  if isinstance(threshold, int | float):
+    validate.real('threshold', threshold, 0.0)
+
+  def measure(samples, size: int):
+    found = distance(lax.stop_gradient(samples))
+    return lax.stop_gradient(_one_each('distance', found, size))
 
   def judge(params, latents):
     samples, _ = generate(lax.stop_gradient(params), latents)
-    return rejection_mask(measure(samples), threshold)
+    return rejection_mask(measure(samples, _size(latents)), threshold)
 
   def loss(params: Pytree, key: jax.Array):
     first_rate = None
     latents = draw(jax.random.fold_in(key, 0))
-    num_drawn = jnp.asarray(len(jax.tree.leaves(latents)[0]), jnp.int32)
+    size = _size(latents)
+    num_drawn = jnp.asarray(size, jnp.int32)
     if policy == 'resample':
       latents, first_rate, num_drawn = _redraw(
         draw, lambda latents: judge(params, latents), key, latents, max_redraws
       )
     samples, aux = generate(params, latents)
-    losses = sample_loss(samples, latents)
+    losses = _one_each('sample_loss', sample_loss(samples, latents), size)
     if policy == 'none':
       everything = jnp.ones(losses.shape, bool)
       seen = Rejection(
         everything, jnp.zeros(losses.shape), jnp.ones(()), num_drawn, aux
       )
       return losses.mean(), seen
-    d = measure(samples)
+    d = measure(samples, size)
     is_accepted = rejection_mask(d, threshold)
     count = is_accepted.sum()
     total = jnp.where(is_accepted, losses, 0).sum()
@@ -132,6 +139,20 @@ def rejecting_loss(
     return total / jnp.maximum(count, 1), seen
 
   return loss
+
+
+def _size(latents: Pytree) -> int:
+  return len(jax.tree.leaves(latents)[0])
+
+
+def _one_each(name: str, values: Array, size: int) -> Array:
+  """Refuses other shapes than [b]: they would broadcast to a wrong mean."""
+  if jnp.shape(values) != (size,):
+    raise ValueError(
+      f'{name} gives an array of shape {jnp.shape(values)}: expected '
+      f'({size},), one number for each sample.'
+    )
+  return values
 
 
 def _redraw(draw, judge, key, latents, max_redraws: int):

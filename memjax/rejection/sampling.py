@@ -27,7 +27,7 @@ class GuardedSamples(NamedTuple):
     distance: [m], to the nearest training item, all above the threshold.
     nearest: int [m], that item.
     num_drawn: samples drawn in all.
-    num_refused: of them, near-copies.
+    num_refused: of them, near-copies and samples that are not finite.
     num_missing: what is lacking when the bound on draws was reached.
   """
 
@@ -76,7 +76,8 @@ def guard(
     samples.
 
   Raises:
-    ValueError: an argument out of range.
+    ValueError: an argument out of range; in the guarded sampler, a sampler that
+      gives another number of samples than it was asked for.
 
   Example:
     >>> from memjax.rejection import make_index
@@ -88,7 +89,7 @@ def guard(
     (True, 0)
   """
   threshold = validate.real('threshold', threshold, 0.0)
-  limit = validate.real('max_draws_per_sample', max_draws_per_sample, 1.0)
+  limit = validate.real('max_draws_per_sample', max_draws_per_sample, 1.0, 1e9)
   batch_size = validate.integer('batch_size', batch_size, 1)
   search = jax.jit(nearest)
 
@@ -101,6 +102,12 @@ def guard(
       size = min(batch_size, most - num_drawn)
       samples = sampler(jax.random.fold_in(key, len(kept)), size)
       points = samples if embed is None else embed(samples)
+      for leaf in jax.tree.leaves((samples, points)):
+        if len(leaf) != size:
+          raise ValueError(
+            f'sampler or embed gave {len(leaf)} samples: expected {size}, as '
+            'many as were asked for.'
+          )
       near = search(index, jnp.asarray(points))
       is_kept = np.asarray(rejection_mask(near.distance, threshold))
       take = functools.partial(_rows, is_kept=is_kept)

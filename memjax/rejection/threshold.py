@@ -1,15 +1,12 @@
 """Memorization Rejection's two numbers: the mask and a first threshold."""
 
-import jax
-import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from memjax import validate
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.types import Samples
 
 __all__ = ['rejection_mask', 'rejection_threshold']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 def rejection_mask(
@@ -34,7 +31,8 @@ def rejection_mask(
     bool [b].
 
   Example:
-    >>> rejection_mask(jax.numpy.array([0.1, 0.13, 0.2]), 0.13).tolist()
+    >>> import jax.numpy as jnp
+    >>> rejection_mask(jnp.array([0.1, 0.13, 0.2]), 0.13).tolist()
     [False, False, True]
 
   Reference:
@@ -68,7 +66,7 @@ def rejection_threshold(train: Samples, *, metric: str = 'cosine') -> float:
     ValueError: fewer than 2 points, NaN, zero vectors under 'cosine'.
 
   Example:
-    >>> points = np.array([[0.0], [1.0], [3.0]])
+    >>> points = [[0.0], [1.0], [3.0]]
     >>> rejection_threshold(points, metric='euclidean')
     1.3333333333333333
 

@@ -9,8 +9,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import rejection, validate
-from memjax import workdir as run_folder
+from memjax import files, rejection, run_folder, validate
 from memjax.analysis.rejection.analysis import EmbeddedSets
 from memjax.data.image_sets import ImageSets, load_image_sets
 from memjax.embeddings.base import Embedding
@@ -74,6 +73,7 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
     seed=config.seed,
     **data,
   )
+  _check_classes(images)
   _check_scoring(config, images)
   fields = config.model.to_dict()
   name = validate.one_of('config.model.name', fields.pop('name'), _MODELS)
@@ -82,7 +82,7 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
   )
   everything = [array for part in images for array in part]
   run_folder.claim(
-    workdir, config.to_dict(), run_folder.fingerprint(everything), free=_FREE
+    workdir, config.to_dict(), files.fingerprint(everything), free=_FREE
   )
   names = config.embedding.rejecting, config.embedding.judging
   arrays = workdir / 'arrays'
@@ -94,6 +94,11 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> Setting:
   threshold = given
   if threshold is None:
     threshold = rejection_threshold(sets[0].train, metric=sets[0].metric)
+    if threshold == 0 and config.policy != 'none':
+      raise ValueError(
+        "config.threshold='auto' is 0: every training image is there twice in "
+        f'the embedding {first.name!r}. Remove duplicates or give a number.'
+      )
   logging.info('Rejection threshold %.4g in: %s.', threshold, first.name)
   search, index = _make_search(config, sets[0])
   return Setting(
@@ -161,6 +166,19 @@ def _make_options(config: ConfigDict) -> GanOptions:
   )
 
 
+def _check_classes(images: ImageSets) -> None:
+  """Refuses classes of which the discriminator would never see an image."""
+  known = np.unique(images.train.labels)
+  for name, part in (('test', images.test), ('further', images.further)):
+    missing = np.setdiff1d(part.labels, known)
+    if missing.size:
+      raise ValueError(
+        f'config.data.num_train={len(images.train.ids)}: expected an image of '
+        f'every class, but of {len(missing)} that the {name} images have there '
+        'is none. Raise it, or leave those classes out.'
+      )
+
+
 def _check_scoring(config: ConfigDict, images: ImageSets) -> None:
   """Refuses before training what scores would refuse after it."""
   score, check = config.score, validate.integer
@@ -170,8 +188,10 @@ def _check_scoring(config: ConfigDict, images: ImageSets) -> None:
     own = images.train.images[images.train.labels == label]
     distinct = len(np.unique(own.reshape(len(own), -1), axis=0))
     check('config.score.num_class_cells', score.num_class_cells, 1, distinct)
-  cells = check('config.score.num_cells', score.num_cells, 1, num_train)
-  # A cell of C_T needs more than 20 samples: so many leave one in any case.
+  every = images.train.images.reshape(num_train, -1)
+  most = len(np.unique(every, axis=0))
+  cells = check('config.score.num_cells', score.num_cells, 1, most)
+  # A cell of C_T needs more than 20 samples: so many fill one in any case.
   check('config.score.num_samples', score.num_samples, 20 * cells + 1)
   fewest = min(num_test, score.num_samples)
   check('config.score.k', score.k, 1, fewest - 1)

@@ -164,19 +164,23 @@ def _update_generator(
 ):
   """The update that ignores near-copies; nothing moves if all are."""
   draw_key, augment_key = jax.random.split(key)
+  # Algorithm 1 draws z anew and keeps the class: else classes that lie near
+  # training images would become rare. These are the classes of the first draw.
+  first_key = jax.random.fold_in(draw_key, 0)
+  label = _draw(gan, options.batch_size, first_key)[1]
 
   def generate(params, latents):
     variables = {**state.generator, 'params': params}
-    return gan.generate_train(variables, *latents)
+    return gan.generate_train(variables, latents, label)
 
-  def sample_loss(images, latents):
+  def sample_loss(images, _):
     # Augmentation comes after rejection: the embedding sees the image itself.
     images = diff_augment.augment(images, augment_key, options.augmentations)
-    score, _ = gan.discriminate_train(state.discriminator, images, latents[1])
+    score, _ = gan.discriminate_train(state.discriminator, images, label)
     return hinge_generator_losses(score)
 
   loss_fn = rejection.rejecting_loss(
-    lambda key: _draw(gan, options.batch_size, key),
+    lambda key: _draw(gan, options.batch_size, key)[0],
     generate,
     sample_loss,
     lambda images: measure(data, images),

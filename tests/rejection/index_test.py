@@ -92,6 +92,18 @@ def test_a_zero_query_is_far_from_everything():
   assert rejection.nearest(index, jnp.zeros((1, 3))).distance.tolist() == [1.0]
 
 
+@pytest.mark.parametrize('metric', METRICS)
+def test_no_queries_and_vectors_of_any_length(metric):
+  index = rejection.make_index(np.eye(3), metric=metric)
+  assert rejection.nearest(index, jnp.zeros((0, 3))).distance.shape == (0,)
+  found = rejection.nearest(index, jnp.array([[jnp.inf, 0, 0], [1.0, 0, 0]]))
+  assert np.isnan(found.distance[0])
+  assert found.distance[1] == 0
+  if metric == 'cosine':
+    long = rejection.make_index(np.array([[1e200, 0.0], [0.0, 1e-200]]))
+    np.testing.assert_allclose(long.points, np.eye(2))
+
+
 def test_index_is_an_argument_and_checks_its_features():
   index = rejection.make_index(np.eye(3), metric='euclidean')
   leaves = jax.tree.leaves(index)

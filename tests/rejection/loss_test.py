@@ -159,6 +159,18 @@ def test_none_compiles_the_plain_step():
   gradient(loss, generator)
   assert not called
 
+  def mean_loss(params, key):
+    samples, aux = generate(params, draw(jax.random.fold_in(key, 0)))
+    return (-discriminate(discriminator, samples)).mean(), aux
+
+  def program(function):
+    def slope(params, key):
+      return jax.grad(function, has_aux=True)(params, key)[0]
+
+    return jax.jit(slope).lower(generator, jax.random.key(0)).as_text()
+
+  assert program(loss) == program(mean_loss)
+
 
 def test_no_gradient_through_distance_or_mask():
   """A distance that would have a huge slope changes nothing."""
@@ -265,7 +277,60 @@ def test_a_tiny_gan_trains_with_every_policy(policy):
   assert 0.3 < samples.std() < 2.5
 
 
+@pytest.mark.parametrize('policy', ['none', 'drop', 'resample'])
+def test_rejection_keeps_samples_away(policy):
+  """A loss that pays for copying: 16 free points slide towards the data."""
+  threshold = 0.3
+  distance = lambda x: rejection.nearest(INDEX, x).distance
+
+  def to_nearest(x, _):
+    nearest = jnp.asarray(TRAIN, jnp.float32)[rejection.nearest(INDEX, x).index]
+    return jnp.square(x - nearest).sum(axis=1)
+
+  loss = rejection.rejecting_loss(
+    lambda key: jnp.arange(16),
+    lambda points, rows: (points[rows], None),
+    to_nearest,
+    distance,
+    threshold=threshold,
+    policy=policy,
+  )
+  # A ring around all items.
+  angle = np.arange(16) * np.pi / 8
+  points = 4 * jnp.asarray(np.stack([np.cos(angle), np.sin(angle)], 1))
+  assert distance(points).min() > threshold
+  slope = jax.jit(jax.grad(loss, has_aux=True))
+  for step in range(800):
+    points -= 0.1 * slope(points, jax.random.key(step))[0]
+  found = distance(points)
+  if policy == 'none':
+    assert found.max() < 0.01  # all are copies
+  else:
+    # Each began its last move beyond the threshold.
+    assert 0.2 < found.min()
+    assert found.max() <= threshold
+
+
+def test_other_shapes_than_one_number_a_sample_are_refused():
+  """They would broadcast to a mean over pairs, or reject nothing."""
+  generator, discriminator = tiny(jax.random.key(0))
+  own = lambda x, z: -discriminate(discriminator, x)
+  measure = lambda x: rejection.nearest(INDEX, x).distance
+  column = lambda function: lambda *args: function(*args)[:, None]
+  for loss, distance, name in (
+    (column(own), measure, r'sample_loss.*\(32, 1\)'),
+    (lambda x, z: own(x, z).mean(), measure, r'sample_loss.*\(\)'),
+    (own, column(measure), r'distance.*\(32, 1\)'),
+  ):
+    with pytest.raises(ValueError, match=name):
+      rejection.rejecting_loss(draw, generate, loss, distance, threshold=0.1)(
+        generator, jax.random.key(0)
+      )
+
+
 def test_bad_arguments_are_named():
+  with pytest.raises(ValueError, match=r'threshold=-0\.1'):
+    make_loss({}, threshold=-0.1)
   with pytest.raises(ValueError, match="policy='reject'.*'drop'"):
     make_loss({}, threshold=0.1, policy='reject')
   with pytest.raises(ValueError, match='max_redraws=0'):

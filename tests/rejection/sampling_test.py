@@ -70,7 +70,33 @@ def test_guard_draws_as_many_as_its_bound_allows():
   assert (found.num_drawn, found.num_missing) == (510, 51)
 
 
+def test_a_sampler_of_another_size_is_refused():
+  index = rejection.make_index(np.eye(2))
+  for size in (400, 5):
+    sampler = lambda key, number, size=size: jnp.ones((size, 2))
+    with pytest.raises(ValueError, match=f'gave {size} samples: expected 256'):
+      rejection.guard(sampler, index, 0.1)(jax.random.key(0), 100)
+
+
+@pytest.mark.parametrize('metric', ['cosine', 'euclidean'])
+def test_threshold_zero_refuses_copies_and_what_is_not_finite(metric):
+  train = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
+  bad = np.array([[np.inf], [-np.inf], [np.nan]], np.float32) * np.ones(20)
+  fresh = np.random.default_rng(1).normal(size=(5, 20)).astype(np.float32)
+  every = jnp.asarray(np.concatenate([train, bad, fresh]))
+  index = rejection.make_index(train, metric=metric)
+  sampler = lambda key, number: every
+  guarded = rejection.guard(
+    sampler, index, 0.0, max_draws_per_sample=308 / 5, batch_size=308
+  )
+  found = guarded(jax.random.key(0), 5)
+  np.testing.assert_array_equal(found.samples, fresh)
+  assert (found.num_drawn, found.num_refused) == (308, 303)
+
+
 def test_bad_arguments_are_named():
+  with pytest.raises(ValueError, match='max_draws_per_sample=inf'):
+    guarded_uniform(max_draws_per_sample=np.inf)
   index = rejection.make_index(np.eye(2))
   with pytest.raises(ValueError, match='threshold=-1.0'):
     rejection.guard(uniform, index, -1.0)

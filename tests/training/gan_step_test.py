@@ -106,6 +106,54 @@ def test_accepting_all_is_the_plain_step(drop, fresh, data):
     assert_close(state.discriminator, plain.discriminator, 1e-6)
 
 
+def test_the_gradients_agree_where_all_is_accepted(fresh, data):
+  """Of this GAN, batch statistics and all, to 1e-6."""
+  label = jnp.arange(6) % 2
+
+  def slope(policy):
+    loss = rejection.rejecting_loss(
+      lambda key: jax.random.normal(key, (6, 3)),
+      lambda params, z: MODEL.generate_train(
+        {**fresh.generator, 'params': params}, z, label
+      ),
+      lambda x, _: -MODEL.discriminate_train(fresh.discriminator, x, label)[0],
+      lambda x: rejection.nearest(data.index, (x + 1) / 2).distance,
+      threshold=0.0,
+      policy=policy,
+    )
+    (_, seen), found = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+      fresh.generator['params'], jax.random.key(1)
+    )
+    assert seen.is_accepted.all()
+    return found
+
+  plain = slope('none')
+  assert any(leaf.any() for leaf in jax.tree.leaves(plain))
+  for policy in ('drop', 'resample'):
+    assert_close(slope(policy), plain, 1e-6)
+
+
+def test_redrawing_keeps_the_classes(fresh, data, monkeypatch):
+  """Else classes that lie near training images would become rare."""
+  latents, labels = [], []
+  original = gan.GAN.generate_train
+
+  def generate_train(self, variables, z, label):
+    latents.append(z)
+    labels.append(label)
+    return original(self, variables, z, label)
+
+  monkeypatch.setattr(gan.GAN, 'generate_train', generate_train)
+  options = OPTIONS._replace(policy='resample', max_redraws=2)
+  step = make_gan_steps(MODEL, options, embed)
+  trace = lambda state, begin, end: run(step, state, data, 9.0, begin, end)
+  jax.eval_shape(trace, fresh, jnp.int32(0), jnp.int32(1))
+  # After the discriminator's batch: latents of the first draw, of those drawn
+  # again and of the pass with gradient, always with the same classes.
+  assert len({id(z) for z in latents[1:]}) > 1
+  assert len({id(label) for label in labels[1:]}) == 1
+
+
 def test_everything_moves(drop, fresh, data):
   state = run(drop, fresh, data, 0.0, 0, 1)
   for before, after in (
