@@ -14,8 +14,8 @@ import pathlib
 import jax
 import numpy as np
 import optax
-import run_folder
 import scipy.stats
+import study_folder
 from absl import app, flags, logging
 
 import memjax
@@ -102,7 +102,7 @@ def main(out: str, source: str, pad: int, num_items: int, epochs: int) -> None:
   found['float32'] = {'mean_score': float(score.mean())}
   found['design'] = {'source': source, 'items': num_items, 'epochs': epochs}
   found['design']['backend'] = jax.default_backend()
-  run_folder.keep(out, 'bfloat16', {'bfloat16': draw(score, others)}, found)
+  study_folder.keep(out, 'bfloat16', {'bfloat16': draw(score, others)}, found)
 
 
 if __name__ == '__main__':

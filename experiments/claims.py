@@ -14,8 +14,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import run_folder
 import scipy.stats
+import study_folder
 from absl import app, flags
 
 from memjax import stats
@@ -165,19 +165,19 @@ def _interval(found: dict[str, Any]) -> str:
 
 def main(run: str, out: str) -> None:
   """Prints the tables, and keeps the numbers."""
-  study = run_folder.read_run(run)
+  study = study_folder.read_run(run)
   epoch = int(study.scores['epochs'].max())
   found: dict[str, Any] = {proposal: {} for proposal in _PROPOSALS}
   scores, nulls = {}, {}
   for proposal, name in _PROPOSALS.items():
-    log_px = run_folder.read_log_px(study, epoch, name)
+    log_px = study_folder.read_log_px(study, epoch, name)
     for estimator in reversed(_ESTIMATORS):
       found[proposal][estimator], scores[proposal], nulls[proposal] = measure(
         log_px, study, estimator
       )
   # What is left in both is of log-mean-exp, the published score.
   found['split'] = split_median(scores, nulls, study.held_out)
-  run_folder.keep(out, 'claims', {}, found, run=run)
+  study_folder.keep(out, 'claims', {}, found, run=run)
   print(table(found))
   for name, part in found['split'].items():
     print(f'{name}: {_interval(part)} nats')

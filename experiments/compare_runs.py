@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-import run_folder
 import scipy.stats
+import study_folder
 
 from memjax import stats
 from memjax.analysis import drawing
@@ -13,7 +13,7 @@ from memjax.analysis.page import format_number
 _FIELDS = ('score', 'log_px_out')
 
 
-def common(before: run_folder.Run, after: run_folder.Run) -> dict[str, Any]:
+def common(before: study_folder.Run, after: study_folder.Run) -> dict[str, Any]:
   """Ids [n] of the items in both, and each field before and after, [n, 2]."""
   ids, *rows = np.intersect1d(
     before.scores['ids'], after.scores['ids'], return_indices=True

@@ -17,7 +17,7 @@ import pathlib
 
 import compare_runs
 import numpy as np
-import run_folder
+import study_folder
 from absl import app, flags
 
 from memjax.data.dataset import Dataset
@@ -29,7 +29,7 @@ def plant_copies(items: Dataset, count: int, seed: int) -> Dataset:
   if not 0 < count <= len(items.ids):
     raise SystemExit(f'--plant={count}: expected 1 to {len(items.ids)}.')
   rng = np.random.default_rng([seed, 3])
-  copies = run_folder.take(items, rng.permutation(len(items.ids))[:count])
+  copies = study_folder.take(items, rng.permutation(len(items.ids))[:count])
   noise = rng.integers(-8, 9, copies.images.shape)
   images = np.clip(copies.images + noise, 0, 255).astype(np.uint8)
   ids = items.ids.max() + 1 + np.arange(count)
@@ -42,8 +42,8 @@ def plant_copies(items: Dataset, count: int, seed: int) -> Dataset:
 
 def prepare(run: str, out: str, plant: int = 0) -> None:
   """Writes the items with groups, the test set beside them."""
-  study = run_folder.read_run(run)
-  items = run_folder.load_all(study)
+  study = study_folder.read_run(run)
+  items = study_folder.load_all(study)
   if plant:
     items = plant_copies(items, plant, study.config['seed'])
   flat = items.images.reshape(len(items.ids), -1) / np.float32(255)
@@ -51,8 +51,8 @@ def prepare(run: str, out: str, plant: int = 0) -> None:
   groups = near_duplicates(flat, threshold=threshold)
   sizes = np.bincount(groups)
   path = pathlib.Path(out) / 'grouped.npz'
-  run_folder.save_items(path, study, items._replace(groups=groups))
-  run_folder.keep(
+  study_folder.save_items(path, study, items._replace(groups=groups))
+  study_folder.keep(
     out,
     'near_duplicates',
     {},
@@ -66,13 +66,13 @@ def prepare(run: str, out: str, plant: int = 0) -> None:
     },
   )
   if plant:
-    print(run_folder.flags_for(path), '--config.folds.use_groups=False')
-  print(run_folder.flags_for(path), '--config.folds.use_groups=True')
+    print(study_folder.flags_for(path), '--config.folds.use_groups=False')
+  print(study_folder.flags_for(path), '--config.folds.use_groups=True')
 
 
 def main(run: str, grouped: str, out: str) -> None:
   """Compares the study with its repetition in groups."""
-  before, after = map(run_folder.read_run, (run, grouped))
+  before, after = map(study_folder.read_run, (run, grouped))
   if after.groups is None:
     raise SystemExit(f'{grouped}: expected a study with folds.use_groups=True.')
   pairs = compare_runs.common(before, after)
@@ -88,7 +88,7 @@ def main(run: str, grouped: str, out: str) -> None:
   if has_twin.sum() > 1:
     picture = compare_runs.draw(pairs, has_twin, title, kind)
     pictures['duplicate_groups'] = picture
-  run_folder.keep(out, 'duplicate_groups', pictures, found)
+  study_folder.keep(out, 'duplicate_groups', pictures, found)
 
 
 if __name__ == '__main__':

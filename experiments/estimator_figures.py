@@ -11,8 +11,8 @@ should see: which share of the mean and of the tail is memorization.
 
 import estimator_drawing
 import numpy as np
-import run_folder
 import scipy.stats
+import study_folder
 from absl import app, flags
 
 from memjax import stats
@@ -77,10 +77,10 @@ def measure(log_px, study) -> tuple[dict, np.ndarray, np.ndarray]:
 
 def main(run: str, out: str) -> None:
   """Draws both scores and their difference; prints a table."""
-  study = run_folder.read_run(run)
+  study = study_folder.read_run(run)
   epoch = int(study.scores['epochs'].max())
-  published = run_folder.read_log_px(study, epoch, 'encoder_log_px')
-  accurate = run_folder.read_log_px(study, epoch)
+  published = study_folder.read_log_px(study, epoch, 'encoder_log_px')
+  accurate = study_folder.read_log_px(study, epoch)
   parts = {'published': published, 'accurate': accurate}
   parts['estimator'] = published - accurate
   found = {k: measure(v, study) for k, v in parts.items()}
@@ -94,7 +94,7 @@ def main(run: str, out: str) -> None:
     'estimator_scatter': estimator_drawing.draw_scatter(scores, numbers),
     'estimator_parts': estimator_drawing.draw_parts(scores, nulls, numbers),
   }
-  run_folder.keep(out, 'estimator_figures', pictures, numbers, run=run)
+  study_folder.keep(out, 'estimator_figures', pictures, numbers, run=run)
   print(estimator_drawing.table(numbers))
 
 

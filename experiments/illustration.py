@@ -10,7 +10,7 @@ because the twin stays in training. Leaving out both shows what is memorized.
 
 import illustration_drawing as pictures
 import numpy as np
-import run_folder
+import study_folder
 from absl import app, flags
 from closed_form import BANDWIDTH, FAR, log_probs, make_data, scores
 
@@ -84,7 +84,7 @@ def main(out: str) -> None:
     'illustration_2d': pictures.draw_plane(plane, found[2]),
     'illustration_twin': pictures.draw_twin(curve),
   }
-  run_folder.keep(out, 'illustration', drawn, numbers)
+  study_folder.keep(out, 'illustration', drawn, numbers)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ import pathlib
 
 import compare_runs
 import numpy as np
-import run_folder
+import study_folder
 from absl import app, flags
 
 
@@ -33,32 +33,32 @@ def keep_but(score: np.ndarray, share: float, seed: int) -> dict:
 
 def prepare(run: str, share: float, out: str) -> None:
   """Writes both data sets and prints how to train on them."""
-  study = run_folder.read_run(run)
-  items = run_folder.load_all(study)
+  study = study_folder.read_run(run)
+  items = study_folder.load_all(study)
   kept = keep_but(study.scores['score'], share, study.config['seed'])
   for name, rows in kept.items():
     path = pathlib.Path(out) / f'{name}.npz'
     dropped = study.scores['ids'][~rows]
-    part = run_folder.take(items, ~np.isin(items.ids, dropped))
-    run_folder.save_items(path, study, part)
-    print(run_folder.flags_for(path))
+    part = study_folder.take(items, ~np.isin(items.ids, dropped))
+    study_folder.save_items(path, study, part)
+    print(study_folder.flags_for(path))
 
 
-def last_test_loss(study: run_folder.Run) -> float:
+def last_test_loss(study: study_folder.Run) -> float:
   """Negative ELBO of the test set, in nats, under the model of all items."""
   folder = study.folder / 'full'
   if not folder.exists():
     return float('nan')
-  return float(run_folder.read_losses(folder)[3][0, -1])
+  return float(study_folder.read_losses(folder)[3][0, -1])
 
 
 def main(run: str, pruned: str, control: str, out: str) -> None:
   """Compares before and after, with pruning and with the control."""
-  before = run_folder.read_run(run)
+  before = study_folder.read_run(run)
   found, pictures = {}, {}
   found['before'] = {'test_loss': last_test_loss(before)}
   for name, folder in (('pruned', pruned), ('control', control)):
-    after = run_folder.read_run(folder)
+    after = study_folder.read_run(folder)
     pairs = compare_runs.common(before, after)
     found[name] = compare_runs.measure(pairs)
     found[name]['test_loss'] = last_test_loss(after)
@@ -69,7 +69,7 @@ def main(run: str, pruned: str, control: str, out: str) -> None:
       'control': 'Scores after a random 1 % was dropped',
     }[name]
     pictures[f'pruning_{name}'] = compare_runs.draw(pairs, high, title, kind)
-  run_folder.keep(out, 'pruning', pictures, found)
+  study_folder.keep(out, 'pruning', pictures, found)
 
 
 if __name__ == '__main__':

@@ -13,8 +13,8 @@ and how little the 5 % highest scores differ in ρ from the others.
 import numpy as np
 import outlier_drawing
 import ratio_drawing
-import run_folder
 import scipy.stats
+import study_folder
 from absl import app, flags
 
 from memjax import stats
@@ -65,10 +65,12 @@ def measure(score: np.ndarray, rho: np.ndarray) -> dict:
 
 def main(run: str, out: str) -> None:
   """Draws both, and compares the two ways to compute ρ."""
-  study = run_folder.read_run(run)
-  items, score = run_folder.load_items(study), study.scores['score']
-  test = run_folder.load_items(study, study.config['full']['test_split']).images
-  samples = run_folder.draw_samples(study, items.images.shape[1:], len(test))
+  study = study_folder.read_run(run)
+  items, score = study_folder.load_items(study), study.scores['score']
+  test = study_folder.load_items(
+    study, study.config['full']['test_split']
+  ).images
+  samples = study_folder.draw_samples(study, items.images.shape[1:], len(test))
   sets = (
     half_size(items.images / 255),
     half_size(test / 255),
@@ -80,7 +82,7 @@ def main(run: str, out: str) -> None:
   published['rank_correlation_with_correct'] = rank_correlation(
     np.stack([rho, script], axis=1)
   )
-  run_folder.keep(
+  study_folder.keep(
     out,
     'ratio_figures',
     {

@@ -15,7 +15,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import run_folder
+import study_folder
 from absl import app, flags
 
 from memjax.analysis import drawing
@@ -29,10 +29,10 @@ _BINS = (5.0, 10.0, 20.0, 40.0, np.inf)
 _AT_ONCE = 8
 
 
-def rescore(study: run_folder.Run, is_bad: np.ndarray, num_samples: int):
+def rescore(study: study_folder.Run, is_bad: np.ndarray, num_samples: int):
   """(log_px, is_reliable) of the estimates marked in `is_bad` [m, n]."""
-  items = run_folder.load_items(study)
-  model = run_folder.make_model(study, items.images.shape[1:])
+  items = study_folder.load_items(study)
+  model = study_folder.make_model(study, items.images.shape[1:])
   anew = jax.jit(
     make_rescore_items(
       model,
@@ -45,7 +45,7 @@ def rescore(study: run_folder.Run, is_bad: np.ndarray, num_samples: int):
   images = jnp.asarray(items.images)
   ids = jnp.asarray(items.ids.astype(np.uint32))
   rounds = len(study.config['score']['escalation']) + 1  # other noise
-  models = run_folder.load_fold_models(study, model)
+  models = study_folder.load_fold_models(study, model)
   for k, variables in enumerate(models):
     key = score_key(study.config['seed'], int(study.repeat[k]))
     rows = np.flatnonzero(is_bad[k])
@@ -113,10 +113,10 @@ def draw(old, new, is_sure) -> drawing.Figure:
 
 def main(run: str, out: str, above: float, num_samples: int) -> None:
   """Estimates anew, compares and draws."""
-  study = run_folder.read_run(run)
+  study = study_folder.read_run(run)
   epoch = int(study.scores['epochs'].max())
-  log_px = run_folder.read_log_px(study, epoch)
-  reliable = run_folder.read_log_px(study, epoch, 'is_reliable').astype(bool)
+  log_px = study_folder.read_log_px(study, epoch)
+  reliable = study_folder.read_log_px(study, epoch, 'is_reliable').astype(bool)
   options = {**study.design, 'estimator': study.config['score']['estimator']}
   old = memorization_score(log_px, **options).score
   is_bad = ~reliable & (old > above)
@@ -138,7 +138,7 @@ def main(run: str, out: str, above: float, num_samples: int) -> None:
   is_sure = (after | ~study.held_out).all(axis=0)[rows]
   picture = draw(old[rows], new[rows], is_sure)
   numbers = {'found': found}
-  run_folder.keep(out, 'recheck', {'recheck': picture}, numbers, run=run)
+  study_folder.keep(out, 'recheck', {'recheck': picture}, numbers, run=run)
 
 
 if __name__ == '__main__':

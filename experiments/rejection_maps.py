@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 import rejection_drawing
 import rejection_folder
-import run_folder
+import study_folder
 from absl import app, flags
 from sklearn.manifold import TSNE
 
@@ -70,7 +70,7 @@ def main(run: str, out: str, arm: str, label: int) -> None:
       k: float(measure_distances(sets, v).train.mean())
       for k, v in parts.items()
     }
-  run_folder.keep(out, 'rejection_maps', pictures, numbers)
+  study_folder.keep(out, 'rejection_maps', pictures, numbers)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import pathlib
 
 import rejection_drawing
 import rejection_folder
-import run_folder
+import study_folder
 from absl import app, flags
 
 
@@ -41,7 +41,7 @@ def main(runs: list[str], out: str) -> None:
       name: [[row['threshold'], row[kind]['mean']] for row in rows]
       for name, rows in sweeps.items()
     }
-  run_folder.keep(out, 'rejection_models', pictures, numbers)
+  study_folder.keep(out, 'rejection_models', pictures, numbers)
 
 
 if __name__ == '__main__':

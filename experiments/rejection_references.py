@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 import rejection_drawing
 import rejection_folder
-import run_folder
+import study_folder
 from absl import app, flags
 
 from memjax.analysis.rejection.analysis import summarize
@@ -81,7 +81,7 @@ def main(
   by_reference = {
     name: sorted(row(f, judge, name) for f in folders) for name in references
   }
-  run_folder.keep(
+  study_folder.keep(
     out,
     'rejection_references',
     {

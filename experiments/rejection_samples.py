@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 import rejection_folder
-import run_folder
+import study_folder
 from absl import app, flags
 
 from memjax.analysis.rejection import figures as rejection_figures
@@ -58,7 +58,7 @@ def main(run: str, out: str, label: int) -> None:
     name: {'deciles': np.quantile(d, at), 'mean': float(d.mean())}
     for name, d in {'test': of_test, **near}.items()
   }
-  run_folder.keep(out, 'rejection_samples', pictures, numbers)
+  study_folder.keep(out, 'rejection_samples', pictures, numbers)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ highest scores (2, 7–9); and that many highly memorized items are no outliers
 import epoch_drawing
 import numpy as np
 import outlier_drawing
-import run_folder
+import study_folder
 from absl import app, flags
 
 from memjax.analysis import drawing
@@ -32,8 +32,8 @@ def three_ends(score: np.ndarray) -> dict[str, np.ndarray]:
 
 def main(run: str, out: str) -> None:
   """Draws everything."""
-  study = run_folder.read_run(run)
-  found, items = study.scores, run_folder.load_items(study)
+  study = study_folder.read_run(run)
+  found, items = study.scores, study_folder.load_items(study)
   score, q_value = found['score'], found['q_value']
   pictures, numbers = {}, {}
 
@@ -54,10 +54,12 @@ def main(run: str, out: str) -> None:
   }
 
   name, estimator = 'losses_and_scores', study.config['score']['estimator']
-  log_px = {e: run_folder.read_log_px(study, e) for e in found['epochs']}
+  log_px = {e: study_folder.read_log_px(study, e) for e in found['epochs']}
   design = *study.design.values(), study.groups
   followed = epoch_drawing.follow(log_px, *design, estimator)
-  epochs, repeat, *losses = run_folder.read_losses(study.folder, study.is_kept)
+  epochs, repeat, *losses = study_folder.read_losses(
+    study.folder, study.is_kept
+  )
   compared = epoch_drawing.compare_losses(epochs, repeat, *losses)
   losses = (epochs, *losses)
   pictures[name] = epoch_drawing.draw(losses, compared, followed)
@@ -83,7 +85,7 @@ def main(run: str, out: str) -> None:
   pictures[name] = outlier_drawing.draw(
     score, found['log_px_in'], items.images, numbers[name]
   )
-  run_folder.keep(out, 'score_figures', pictures, numbers, run=run)
+  study_folder.keep(out, 'score_figures', pictures, numbers, run=run)
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ import optax
 import scipy.stats
 from absl import app, flags, logging
 
-from memjax import stats, workdir
+from memjax import files, run_folder, stats
 from memjax.data.sources import load_dataset
 from memjax.files import save_arrays, write_json
 from memjax.models.denoiser import Denoiser
@@ -90,10 +90,10 @@ def count_over_training(sets, folder, epochs):
     save_arrays(part(epoch), counts=np.array(counts))
 
   init = jax.jit(jax.vmap(lambda key: init_epoch_state(model, optimizer, key)))
-  workdir.claim(
+  run_folder.claim(
     folder,
     {'epochs': epochs, 'visits': visits, 'diffusion_steps': _STEPS},
-    workdir.fingerprint(np.asarray(part) for pair in sets for part in pair),
+    files.fingerprint(np.asarray(part) for pair in sets for part in pair),
   )
   run_resumable(
     init(init_keys),

@@ -1,18 +1,16 @@
 """Groups of near-duplicates, so that folds need not cut them apart."""
 
-import jax
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from memjax import validate
 from memjax.distances import exact_neighbors, sample_sets, within_radius
+from memjax.types import Samples
 
 __all__ = ['duplicate_threshold', 'near_duplicates']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 def near_duplicates(

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from memjax import processes, validate
-from memjax import workdir as run_folder
+from memjax import processes, run_folder, validate
 from memjax.processes import ALONE, Processes
 from memjax.training.preemption import Preempted
 

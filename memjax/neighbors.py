@@ -14,16 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from memjax import validate
 from memjax.devices import lay_out, over_devices
+from memjax.types import Points
 
 __all__ = ['METRICS', 'Neighbors', 'nearest_neighbors']
 
 METRICS = ('euclidean', 'cosine')
-
-Points = Shaped[np.ndarray | jax.Array, '_ _']
 
 # Spacing of float32 at 1: twice the unit roundoff.
 _EPS = float(np.finfo(np.float32).eps)

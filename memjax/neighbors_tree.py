@@ -5,16 +5,14 @@ beyond about ten dimensions it compares all pairs too, and slowly.
 """
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from memjax.distances import ExactNeighbors, exact_neighbors
+from memjax.types import Matrix
 
 __all__ = ['few_dimensional_neighbors']
 
 _MAX_DIMENSIONS = 6
-
-Matrix = Float[np.ndarray, '_ _']
 
 
 def few_dimensional_neighbors(

@@ -1,17 +1,15 @@
 """A run's folder: which config it belongs to, and what it ran on."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import pathlib
 import platform
 import subprocess
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
 from memjax import files
@@ -20,7 +18,6 @@ from memjax.version import __version__
 __all__ = [
   'claim',
   'environment',
-  'fingerprint',
   'flatten',
   'lock',
 ]
@@ -171,18 +168,6 @@ def environment() -> dict[str, Any]:
     f'({device.platform})',
     'commit': _commit(),
   }
-
-
-def fingerprint(arrays: Iterable[np.ndarray | None]) -> str:
-  """SHA-256 of some arrays, such as a Dataset, in their order."""
-  digest = hashlib.sha256()
-  for array in arrays:
-    if array is None:
-      digest.update(b'none')
-    else:
-      digest.update(f'{array.dtype}{array.shape}'.encode())
-      digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()
 
 
 def flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / 'memjax'
 # A stage may import those before it, and its own.
 STAGES = (
-  ('validate', 'version', 'files', 'devices', 'stats'),
+  ('validate', 'version', 'types', 'files', 'devices', 'stats'),
   ('data', 'distances', 'neighbors', 'neighbors_approximate',
    'neighbors_tree', 'duplicates', 'folds'),
   ('models', 'embeddings'),
   ('likelihood', 'posterior'),
   ('evaluate',),
   ('scores', 'rejection'),
-  ('training', 'workdir', 'processes'),
+  ('training', 'run_folder', 'processes'),
   ('analysis',),
   ('studies',),
   ('main', 'notebook'),

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from memjax import main, make_folds, memorization_score
-from memjax import workdir as run_folder
+from memjax import main, make_folds, memorization_score, run_folder
 from memjax.main import default_workdir, resolve_config
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from memjax import processes, workdir
+from memjax import processes, run_folder
 from memjax.processes import Heartbeat, Processes, meet, wait_for
 from memjax.training.metrics_writer import (
   MetricsWriter,
@@ -312,13 +312,13 @@ def test_metrics_of_processes_are_joined_in_order(tmp_path):
 
 def test_whoever_comes_first_claims_the_folder(tmp_path):
   folder = tmp_path / 'run'
-  workdir.claim(folder, {'a': 0}, 'an earlier run')
+  run_folder.claim(folder, {'a': 0}, 'an earlier run')
   for _ in range(2):
-    workdir.claim(folder, {'a': 1}, 'data')
+    run_folder.claim(folder, {'a': 1}, 'data')
   (folder / 'arrays').mkdir()
-  workdir.claim(folder, {'a': 1}, 'data')
+  run_folder.claim(folder, {'a': 1}, 'data')
   with pytest.raises(ValueError, match=r'config\.a: 1 there, 2 now'):
-    workdir.claim(folder, {'a': 2}, 'data')
+    run_folder.claim(folder, {'a': 2}, 'data')
 
 
 def test_a_process_that_is_to_come_back_is_waited_for(tmp_path):

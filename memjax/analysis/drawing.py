@@ -22,6 +22,7 @@ from matplotlib.ticker import (
 )
 
 from memjax.analysis.page import format_number
+from memjax.stats import LEVEL
 
 __all__ = ['Axes', 'Figure']
 
@@ -34,7 +35,6 @@ INK, GREY, PALE = '#222222', '#5f6368', '#c3c7cd'
 DASHED = (0, (4, 2))
 # In inches: type of 8.5 points stays legible when this fills a telephone.
 WIDTH = 5.4
-Q_LIMIT = 0.05
 SCORE = 'memorization score (nats)  → more memorized'
 
 
@@ -244,7 +244,7 @@ def discoveries(score: np.ndarray, q_value: np.ndarray | None) -> np.ndarray:
   if q_value is None:
     return np.zeros(score.shape, bool)
   check_shape('q_value', q_value, score.shape)
-  return np.isfinite(score) & (q_value <= Q_LIMIT)
+  return np.isfinite(score) & (q_value <= LEVEL)
 
 
 def highest(score: np.ndarray, count: int) -> np.ndarray:
@@ -268,7 +268,7 @@ def count_of(count: int, noun: str = 'item') -> str:
 
 def name_found(found: np.ndarray) -> str:
   """The legend of the discoveries."""
-  return f'{count_of(int(found.sum()))} with q ≤ {Q_LIMIT:g}'
+  return f'{count_of(int(found.sum()))} with q ≤ {LEVEL:g}'
 
 
 def note_missing(score: np.ndarray) -> str:

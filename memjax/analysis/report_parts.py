@@ -5,8 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from memjax import files
-from memjax import workdir as run_folder
+from memjax import files, run_folder
 from memjax.analysis import page
 
 __all__ = [

@@ -2,17 +2,14 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
 from memjax import stats
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.types import Matrix, Samples
 
 __all__ = ['AuthenticityTest', 'authenticity', 'is_authentic']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 
 
 class AuthenticityTest(NamedTuple):

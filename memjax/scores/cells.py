@@ -3,13 +3,13 @@
 import warnings
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from memjax import validate
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.types import Labels, Samples
 
 __all__ = [
   'CellDistances',
@@ -27,9 +27,6 @@ __all__ = [
   'z_of_rank_sum',
 ]
 
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Labels = Shaped[np.ndarray | jax.Array, ' _'] | list
-Matrix = Float[np.ndarray, '_ _']
 Vector = Int[np.ndarray, ' _']
 
 

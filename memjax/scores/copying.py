@@ -9,9 +9,8 @@ are as near there.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
@@ -21,10 +20,9 @@ from memjax.scores.relabelling import (
   pooled_neighbors,
   relabelled_excess,
 )
+from memjax.types import Samples
 
 __all__ = ['RATIOS', 'CopyingTest', 'copying_test', 'detectable_share']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 # From "nearer at all" to "the same point".
 _NEAR_COPY = 1.5

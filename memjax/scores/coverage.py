@@ -6,13 +6,12 @@ the whole training set scores best.
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import scipy.sparse
-from jaxtyping import Shaped
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets, within_radius
+from memjax.types import Samples
 
 __all__ = [
   'CoverageTest',
@@ -20,9 +19,6 @@ __all__ = [
   'coverage_test',
   'precision_recall',
 ]
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-
 
 # Of subsets, to compare sets of unequal size.
 _DRAWS = 20

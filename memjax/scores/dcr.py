@@ -6,17 +6,15 @@ holdout.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 from memjax.scores.relabelling import pooled_neighbors, relabelled_share
+from memjax.types import Samples
 
 __all__ = ['DCRShare', 'dcr_share']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 class DCRShare(NamedTuple):

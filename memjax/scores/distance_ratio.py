@@ -9,9 +9,8 @@ data. (A third usage, first over second neighbour within one set, is
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
@@ -20,6 +19,7 @@ from memjax.scores.relabelling import (
   pooled_neighbors,
   relabelled_excess,
 )
+from memjax.types import Samples
 
 __all__ = [
   'MemorizedRates',
@@ -29,9 +29,6 @@ __all__ = [
   'memorized_rates',
   'memorized_samples',
 ]
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 
 
 class MemorizedSamples(NamedTuple):

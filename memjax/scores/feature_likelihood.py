@@ -8,18 +8,15 @@ so that the test points lie outside.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from memjax import validate
 from memjax.distances import sample_sets
 from memjax.scores.mixture import Mixture, fit_mixture, log_likelihood
+from memjax.types import Matrix, Samples
 
 __all__ = ['FeatureLikelihood', 'feature_likelihood_divergence']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 
 _SCALE = 100  # of the published number
 

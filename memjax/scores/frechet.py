@@ -7,12 +7,12 @@ name it after them.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from memjax import validate
 from memjax.distances import sample_sets
+from memjax.types import Samples
 
 __all__ = [
   'Moments',
@@ -22,8 +22,6 @@ __all__ = [
   'moments',
   'moments_of_batches',
 ]
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 class Moments(NamedTuple):

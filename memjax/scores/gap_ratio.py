@@ -7,16 +7,14 @@ sample are to training points, the nearest and the second nearest.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.types import Samples
 
 __all__ = ['GapRatio', 'gap_ratio']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 class GapRatio(NamedTuple):

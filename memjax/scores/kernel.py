@@ -6,16 +6,13 @@ name it after them.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from memjax.distances import sample_sets
+from memjax.types import Matrix, Samples
 
 __all__ = ['KernelDistance', 'kernel_distance']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 
 # Kernel values in memory at a time: 64 MB.
 _BLOCK = 2**23

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from memjax import validate
 from memjax.stats import Interval
+from memjax.types import Vector
 
 __all__ = ['MembershipInference', 'MembershipIntervals', 'membership_inference']
 
 Scores = Shaped[np.ndarray | jax.Array, ' _'] | list
-Vector = Float[np.ndarray, ' _']
 
 _ERROR = 0.05  # of each interval
 

@@ -16,10 +16,9 @@ from jaxtyping import Bool, Float, Int
 from memjax import validate
 from memjax.neighbors_tree import few_dimensional_neighbors
 from memjax.scores.relabelling import is_nearer
+from memjax.types import Matrix
 
 __all__ = ['KindCounts', 'Reference', 'count_memorized']
-
-Matrix = Float[np.ndarray, '_ _']
 
 
 class Reference(NamedTuple):

@@ -12,10 +12,9 @@ from jaxtyping import Float, Int, Shaped
 from memjax import validate
 from memjax.neighbors_tree import few_dimensional_neighbors
 from memjax.scores.relabelling import is_nearer
+from memjax.types import Matrix
 
 __all__ = ['memorized_from', 'time_memorized']
-
-Matrix = Float[np.ndarray, '_ _']
 
 
 def memorized_from(

@@ -6,22 +6,19 @@ name it after them.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
 from memjax.scores.frechet import frechet_distance
+from memjax.types import Matrix, Samples
 
 __all__ = [
   'DIRECTIONS',
   'MemorizationInformedFrechet',
   'memorization_informed_frechet',
 ]
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
-Matrix = Float[np.ndarray, '_ _']
 
 DIRECTIONS = ('nearest_real', 'nearest_generated')
 _EPSILON = 1e-14  # of the competition's code, against division by 0

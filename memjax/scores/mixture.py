@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-__all__ = ['Mixture', 'fit_mixture', 'log_likelihood', 'squared_distances']
+from memjax.types import Matrix
 
-Matrix = Float[np.ndarray, '_ _']
+__all__ = ['Mixture', 'fit_mixture', 'log_likelihood', 'squared_distances']
 
 # The published settings: Adam, so many passes, batches of so many points, and
 # how much of the way to the centre of the data the fallback component covers.

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from memjax.distances import exact_neighbors
+from memjax.types import Matrix
 
 __all__ = [
   'PooledNeighbors',
@@ -21,8 +22,6 @@ __all__ = [
   'relabelled_excess',
   'relabelled_share',
 ]
-
-Matrix = Float[np.ndarray, '_ _']
 
 # Both labels occur among the neighbours of all but one in so many samples.
 _RARE = 1e-4

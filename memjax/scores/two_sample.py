@@ -1,15 +1,12 @@
 """Are generated samples distributed as the data? A test without assumptions."""
 
-import jax
 import numpy as np
-from jaxtyping import Shaped
 
 from memjax import stats, validate
 from memjax.distances import exact_neighbors, sample_sets
+from memjax.types import Samples
 
 __all__ = ['neighbor_mixing_test']
-
-Samples = Shaped[np.ndarray | jax.Array, '...'] | list
 
 
 def neighbor_mixing_test(

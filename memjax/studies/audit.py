@@ -7,8 +7,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import validate
-from memjax import workdir as run_folder
+from memjax import files, run_folder, validate
 from memjax.analysis.memorization import report
 from memjax.analysis.memorization.analysis import analyze
 from memjax.analysis.samples import report as sample_report
@@ -41,7 +40,6 @@ from memjax.studies.audit_embeddings import (
 )
 
 __all__ = ['run']
-
 
 _SETS = ('train', 'test', 'generated')
 
@@ -94,7 +92,7 @@ def _audit_samples(config: ConfigDict, workdir: pathlib.Path) -> None:
     for name in (config.embedding, config.second_embedding)
     if name
   ]
-  data = run_folder.fingerprint((*values.values(), *given))
+  data = files.fingerprint((*values.values(), *given))
   # Nothing is kept that took time to compute, but features, which are kept by
   # their content: an audit may be repeated on other files.
   free = {*run_folder.flatten(config.to_dict(), 'config'), 'the data itself'}
@@ -256,7 +254,7 @@ def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:
     estimates=None,
     num_samples=0,
   )
-  data = run_folder.fingerprint(
+  data = files.fingerprint(
     (log_px, held_out, repeat, study.images, *items.values())
   )
   # Nothing is kept that took time to compute: an audit may be repeated on

@@ -12,8 +12,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import files, validate
-from memjax import workdir as run_folder
+from memjax import files, run_folder, validate
 from memjax.analysis.dynamics import report as dynamics_report
 from memjax.analysis.dynamics.curves import DYNAMICS_FILE, Dynamics
 from memjax.data import synthetic
@@ -53,7 +52,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   run_folder.claim(
     workdir,
     config.to_dict(),
-    run_folder.fingerprint(
+    files.fingerprint(
       array for draw in draws for part in draw[:2] for array in part
     ),
     free=_FREE,

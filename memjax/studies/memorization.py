@@ -12,8 +12,7 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from memjax import files, validate
-from memjax import workdir as run_folder
+from memjax import files, run_folder, validate
 from memjax.analysis.memorization import report
 from memjax.analysis.memorization.analysis import analyze
 from memjax.data import transforms
@@ -72,7 +71,7 @@ def run(
   run_folder.claim(
     workdir,
     config.to_dict(),
-    run_folder.fingerprint(dataset),
+    files.fingerprint(dataset),
     free=_FREE,
   )
   logging.info(

@@ -273,7 +273,7 @@ def _quality(setting: Setting, images: np.ndarray) -> dict[str, float]:
 
 
 def _score(setting: Setting, images, labels, failed_step):
-  """Scores of each seed in both embeddings, and the first seed's samples."""
+  """Scores of each seed in both embeddings, and one seed's samples."""
   config, score = setting.config, setting.config.score
   of_sets = setting.images.train.labels, setting.images.test.labels
   models: list[tuple[ModelScores, ...]] = []
@@ -299,8 +299,11 @@ def _score(setting: Setting, images, labels, failed_step):
         )
       )
     )
-  first = images[int(np.argmax(failed_step < 0))]
-  result = ArmResult(models, np.asarray(failed_step))
-  return result, rejection_report.Shown(
-    first, features(setting.embeddings[0], first)
+  seed = int(np.argmax(failed_step < 0))
+  shown = rejection_report.Shown(
+    images[seed],
+    labels[seed],
+    features(setting.embeddings[0], images[seed]),
+    seed,
   )
+  return ArmResult(models, np.asarray(failed_step)), shown

@@ -5,14 +5,14 @@ save leaves the previous checkpoint as it was. A digest of the arrays is stored
 beside them, because a file can be damaged later.
 """
 
-import hashlib
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
+
+from memjax import files
 
 __all__ = ['Checkpoint', 'Checkpoints']
 
@@ -69,7 +69,7 @@ class Checkpoints:
       OSError: if it could not be written, for instance on a full disk. The
         previous checkpoint is intact.
     """
-    metadata = {**metadata, 'digest': _digest(state)}
+    metadata = {**metadata, 'digest': _fingerprint(state)}
     try:
       self._checkpointer.save(
         step, state, custom_metadata=metadata, overwrite=True
@@ -117,7 +117,7 @@ class Checkpoints:
     metadata = stored.custom_metadata
     if not isinstance(metadata, dict):
       raise ValueError('its metadata are missing')
-    if metadata.pop('digest', None) != _digest(state):
+    if metadata.pop('digest', None) != _fingerprint(state):
       raise ValueError('its arrays are not those that were saved')
     return Checkpoint(step, state, metadata)
 
@@ -169,14 +169,8 @@ def _key_name(key: Any) -> Any:
   return key
 
 
-def _digest(state: Any) -> str:
-  """SHA-256 of all arrays, in the tree's order."""
-  digest = hashlib.sha256()
-  for leaf in jax.tree.leaves(_plain(state)):
-    array = np.asarray(leaf)
-    digest.update(f'{array.dtype}{array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()
+def _fingerprint(state: Any) -> str:
+  return files.fingerprint(jax.tree.leaves(_plain(state)))
 
 
 def _plain(tree: Any) -> Any:

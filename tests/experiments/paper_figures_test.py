@@ -163,7 +163,7 @@ def test_losses_are_compared_over_the_same_time(script):
 def test_ratio_figures(script, run, tmp_path, monkeypatch):
   folder, *_ = run
   samples = np.random.default_rng(1).uniform(size=(20, 6, 6, 1))
-  reader = script('run_folder')
+  reader = script('study_folder')
   monkeypatch.setattr(reader, 'draw_samples', lambda *_: samples)
   figures = script('ratio_figures')
   figures.main(str(folder), str(tmp_path))
@@ -187,7 +187,7 @@ def test_ratio_figures(script, run, tmp_path, monkeypatch):
 
 def test_samples_come_from_the_model_of_all_items(script, run, monkeypatch):
   folder, *_ = run
-  reader = script('run_folder')
+  reader = script('study_folder')
   study = reader.read_run(str(folder))
   with pytest.raises(SystemExit, match='full'):
     reader.draw_samples(study, (6, 6, 1), 5)
@@ -269,7 +269,7 @@ def test_models_and_items_that_are_out_stay_out(script, run):
   excluded = [{'model': 1, 'attempt': 2, 'epoch': 1, 'reason': '',
                'is_excluded': True}]  # fmt: skip
   (folder / 'arrays/models.json').write_text(json.dumps(excluded))
-  reader = script('run_folder')
+  reader = script('study_folder')
   study = reader.read_run(str(folder))
   shape = (REPEATS * FOLDS - 1, N - 1)
   assert study.held_out.shape == shape

@@ -27,7 +27,7 @@ def recheck(monkeypatch):
   import recheck
 
   yield recheck
-  for name in ('recheck', 'run_folder'):
+  for name in ('recheck', 'study_folder'):
     sys.modules.pop(name, None)
 
 
@@ -70,7 +70,7 @@ def test_what_was_unreliable_is_estimated_anew(recheck, tmp_path, monkeypatch):
 
 def test_shares_by_bin(recheck):
   held_out = np.eye(3, dtype=bool)[:, [0, 1, 2, 0, 1]]
-  study = recheck.run_folder.Run(
+  study = recheck.study_folder.Run(
     pathlib.Path(), {}, held_out, np.zeros(3, int), np.ones(5, bool),
     np.ones(3, bool), {'ids': np.arange(5) + 7}, None,
   )  # fmt: skip

@@ -60,6 +60,8 @@ def test_what_it_leaves(digits):
     'with rejection',
     'Nearest samples',
     'C_T',
+    'All samples without rejection, seed 0',
+    'All samples with rejection, seed 0',
   ):
     assert words in page
   rows = read_metrics(digits / 'metrics.jsonl')
@@ -73,6 +75,20 @@ def test_what_it_leaves(digits):
       assert saved['images'].dtype == np.uint8
       assert (saved['failed_step'] == -1).all()
     assert (digits / f'figures/{arm}_000002.png').exists()
+
+
+def test_the_shown_samples_are_of_one_seed_that_lasted(digits, monkeypatch):
+  rows = (digits / 'samples_rejection.csv').read_text().splitlines()[1:]
+  labels = [int(row.split(',')[1]) for row in rows]
+  assert labels == [k % 10 for k in range(60)]
+  setting = rejection_setting.prepare(load('digits_gan'), digits)
+  monkeypatch.setattr(study, 'score_model', lambda *_, **__: None)
+  with np.load(digits / 'arrays/samples_plain.npz') as saved:
+    arrays = {**saved, 'failed_step': np.array([1, -1])}
+  _, shown = study._score(setting, **arrays)
+  assert shown.seed == 1
+  np.testing.assert_array_equal(shown.images, arrays['images'][1])
+  np.testing.assert_array_equal(shown.labels, arrays['labels'][1])
 
 
 def test_arms_differ_by_rejection_alone(digits):

@@ -20,6 +20,7 @@ from memjax import validate
 from memjax.analysis import drawing
 from memjax.analysis.drawing import Figure, Style, check_shape, count_of, finite
 from memjax.analysis.page import format_number
+from memjax.stats import LEVEL
 
 __all__ = [
   'item_grid',
@@ -187,7 +188,7 @@ def score_against_log_prob(
     drawing.density(ax, points)
   else:
     label = count_of(int((~found).sum()))
-    label += '' if q_value is None else f' with q > {drawing.Q_LIMIT:g}'
+    label += '' if q_value is None else f' with q > {LEVEL:g}'
     size = float(np.clip(4000 / len(points), 6, 30))
     look = {'s': size, 'alpha': 0.4, 'color': drawing.BLUE}
     ax.scatter(*points[~found].T, label=label, **look, **style)

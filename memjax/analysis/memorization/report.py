@@ -4,8 +4,6 @@
 and `arrays/scores.npz` in the workdir; every number names its array.
 """
 
-import csv
-import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +24,8 @@ from memjax.analysis.memorization.report_page import (
 )
 from memjax.analysis.memorization.report_sections import make_sections
 from memjax.analysis.memorization.study import FullRun, Study, share_rough
-from memjax.analysis.memorization.verdict import Q_LIMIT, Verdict, judge
+from memjax.analysis.memorization.verdict import Verdict, judge
+from memjax.stats import LEVEL
 
 __all__ = ['FullRun', 'Study', 'write', 'write_unscored']
 
@@ -171,21 +170,16 @@ def _estimator_columns(analysis: Analysis) -> dict[str, np.ndarray]:
 def _write_table(
   path: pathlib.Path, study: Study, columns: Mapping[str, np.ndarray]
 ) -> None:
-  """One row an item, floats in full: reading it back gives the same bits."""
+  """One row an item."""
   labels = [''] * len(study.ids) if study.labels is None else study.labels
-  cells = [[repr(float(v)) for v in column] for column in columns.values()]
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['id', 'label', *columns])
-  writer.writerows(zip(study.ids, labels, *cells, strict=True))
-  content = text.getvalue().encode()
-  files.write_atomically(path, lambda file: file.write(content))
+  floats = {key: column.astype(float) for key, column in columns.items()}
+  files.write_csv(path, {'id': study.ids, 'label': labels, **floats})
 
 
 def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
   """The numbers of the report, each beside the array that it comes from."""
   score = analysis.scores.score[analysis.is_scored]
-  found = analysis.test.q_value[analysis.is_scored] <= Q_LIMIT
+  found = analysis.test.q_value[analysis.is_scored] <= LEVEL
 
   def number(value, array, **more):
     return {'value': value, 'array': f'{_SCORES}:{array}', **more}
@@ -204,7 +198,7 @@ def _numbers(study: Study, analysis: Analysis) -> dict[str, Any]:
     'null_mean': number(
       float(np.nanmean(analysis.test.null_mean)), 'null_mean'
     ),
-    'num_found': number(int(found.sum()), 'q_value', q_limit=Q_LIMIT),
+    'num_found': number(int(found.sum()), 'q_value', q_limit=LEVEL),
     'global_p_value_of_mean': number(
       analysis.test.global_p_value[0], 'global_p_value'
     ),

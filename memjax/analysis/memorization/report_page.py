@@ -10,7 +10,8 @@ from memjax.analysis.memorization.attacks_section import (
   section as membership_section,
 )
 from memjax.analysis.memorization.study import Study, share_rough
-from memjax.analysis.memorization.verdict import Q_LIMIT, Verdict
+from memjax.analysis.memorization.verdict import Verdict
+from memjax.stats import LEVEL
 
 __all__ = ['make_page', 'make_unscored_page']
 
@@ -28,7 +29,7 @@ def make_page(
 ) -> page.Page:
   """The whole page: verdict, key numbers, pictures, explanations, settings."""
   score = analysis.scores.score[analysis.is_scored]
-  found = int((analysis.test.q_value[analysis.is_scored] <= Q_LIMIT).sum())
+  found = int((analysis.test.q_value[analysis.is_scored] <= LEVEL).sum())
   number = page.format_number
   cards = [
     page.KeyNumber(
@@ -47,7 +48,7 @@ def make_page(
     page.KeyNumber(
       'Items that stand out',
       f'{found:,} of {score.size:,}',
-      f'at most {Q_LIMIT:.0%} of them falsely (q ≤ {Q_LIMIT:g})',
+      f'at most {LEVEL:.0%} of them falsely (q ≤ {LEVEL:g})',
       'Memorized beyond chance, one by one.',
     ),
     page.KeyNumber(

@@ -6,6 +6,7 @@ import numpy as np
 
 from memjax.analysis import page
 from memjax.analysis.memorization.analysis import Analysis, Interval
+from memjax.stats import LEVEL
 
 __all__ = ['Verdict', 'judge']
 
@@ -16,7 +17,6 @@ _LOOKS = 3
 # More models missing than this and what is left may be a biased selection.
 _MOST_EXCLUDED = 0.2
 _MOST_ROUGH = 0.5
-Q_LIMIT = 0.05
 
 
 class Verdict(NamedTuple):
@@ -61,20 +61,20 @@ def judge(
   # than the permutations themselves can show.
   floor = _LOOKS / (1 + analysis.num_permutations)
   p_value = min(1.0, max(floor, _LOOKS * smallest))
-  found = analysis.test.q_value[analysis.is_scored] <= Q_LIMIT
+  found = analysis.test.q_value[analysis.is_scored] <= LEVEL
   if share_excluded > _MOST_EXCLUDED:
     kind = 'not_valid'
     headline = (
       f'No verdict: {share_excluded:.0%} of the models diverged, and those '
       'that are left may be a biased selection.'
     )
-  elif floor > 0.05:
+  elif floor > LEVEL:
     kind = 'not_valid'
     headline = (
       f'No verdict: {analysis.num_permutations} permutations are too few to '
       'tell memorization from chance. Take 300 or more.'
     )
-  elif p_value <= 0.05:
+  elif p_value <= LEVEL:
     # Membership shows in the estimates for certain; whether it does in the
     # model, estimates of which most are poor cannot say.
     is_sure = p_value <= 0.01 and share_rough <= _MOST_ROUGH
@@ -96,7 +96,7 @@ def _found_headline(analysis: Analysis, kind: str, found: np.ndarray) -> str:
   """What was found and how large it is; a small effect is called small."""
   mean = _excess_mean(analysis)
   largest = max(mean, analysis.quantile_95.value - _null_quantile(analysis))
-  overall = float(analysis.test.global_p_value.min()) * _LOOKS <= 0.05
+  overall = float(analysis.test.global_p_value.min()) * _LOOKS <= LEVEL
   size = 'few' if not overall else 'little' if largest < _SMALL else 'large'
   answer = {
     ('memorizes', 'few'): 'Yes, a few items: this kind of model memorizes',
@@ -187,7 +187,7 @@ def _caveats(analysis, share_excluded, share_rough) -> tuple[str, ...]:
       f'below {1 / analysis.num_folds:.2g} and no score has an interval. The '
       'verdict’s three tests pool all items, which is valid at one repeat.'
     )
-  if 0.01 < _LOOKS / (1 + analysis.num_permutations) <= 0.05:
+  if 0.01 < _LOOKS / (1 + analysis.num_permutations) <= LEVEL:
     caveats.append(
       f'{analysis.num_permutations} permutations can give no more than a weak '
       'verdict; take 300 or more.'

@@ -77,8 +77,10 @@ class ModelScores(NamedTuple):
       test images than relabelling these explains; narrow samples do not move
       it, as they do C_T.
     copied_share: the estimated share of copies.
-    c_t: C_T; NEGATIVE = nearer to the training set than test images are.
-    c_t_p_value: one-sided, small = nearer than chance allows.
+    c_t: C_T; NEGATIVE = nearer to the training set than test images are; NaN
+      if no cell holds enough samples and test images, as when all samples are
+      alike.
+    c_t_p_value: one-sided, small = nearer than chance allows; 1 without C_T.
     c_t_farther_p_value: the other side, small = farther.
     class_c_t: mean over classes of each class's C_T; NaN if none has a value.
     class_c_t_p_value: of that mean.
@@ -218,7 +220,15 @@ def score_model(
     'metric': sets.metric, 'num_permutations': num_permutations, 'seed': seed,
   }  # fmt: skip
   points = (sets.train, sets.test, generated)
-  whole = data_copying_test(*points, num_cells=num_cells, **options)
+  c_t, c_t_p, farther_p = np.nan, 1.0, 1.0
+  try:
+    whole = data_copying_test(*points, num_cells=num_cells, **options)
+  except NoCellLeft:
+    pass  # nothing is known of it
+  else:
+    c_t, c_t_p = whole.c_t, whole.p_value
+    # Of (1 + count)/(1 + P) on one side; C_T has hardly any ties.
+    farther_p = min(1.0, 1 - whole.p_value + 1 / (1 + num_permutations))
   class_c_t, class_p = np.nan, np.nan
   by_class = np.full(int(max(map(np.max, classes))) + 1, np.nan)
   try:
@@ -236,12 +246,9 @@ def score_model(
   return ModelScores(
     copying_p_value=copies.p_value,
     copied_share=copies.copied_share,
-    c_t=whole.c_t,
-    c_t_p_value=whole.p_value,
-    # Of (1 + count)/(1 + P) on one side; C_T has hardly any ties.
-    c_t_farther_p_value=min(
-      1.0, 1 - whole.p_value + 1 / (1 + num_permutations)
-    ),
+    c_t=c_t,
+    c_t_p_value=c_t_p,
+    c_t_farther_p_value=farther_p,
     class_c_t=class_c_t,
     class_c_t_p_value=class_p,
     by_class=by_class,

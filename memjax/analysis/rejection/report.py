@@ -1,13 +1,13 @@
 """The report of a study of Memorization Rejection: numbers, pictures, words.
 
-`write` leaves report.html, report.json and figures/*.png in the workdir.
+`write` leaves report.html, report.json, figures/*.png and, with a row for each
+sample of one seed, samples_<arm>.csv in the workdir.
 """
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
 from memjax.analysis import page, report_parts
 from memjax.analysis.page import format_number, format_p
@@ -18,6 +18,7 @@ from memjax.analysis.rejection.analysis import (
   measure_distances,
   summarize,
 )
+from memjax.analysis.rejection.sample_table import Shown, all_samples
 from memjax.analysis.rejection.tables import Summary
 from memjax.analysis.rejection.verdict import (
   WORDS,
@@ -27,6 +28,7 @@ from memjax.analysis.rejection.verdict import (
   judge,
 )
 from memjax.analysis.samples import figures as sample_figures
+from memjax.scores.copying import CopyingTest, copying_test
 from memjax.training.metrics_writer import read_metrics
 
 __all__ = ['Shown', 'write']
@@ -69,18 +71,6 @@ _HOW_TO_READ = (
   'interval does not say what other test images would give.\n\n'
   'No distance says what an attacker could learn.'
 )
-
-
-class Shown(NamedTuple):
-  """One seed's samples.
-
-  Attributes:
-    images: uint8 [n, h, w, c].
-    features: [n, d] in the embedding that rejects.
-  """
-
-  images: Shaped[np.ndarray, 'n h w c']
-  features: Float[np.ndarray, 'n d']
 
 
 def write(
@@ -198,22 +188,30 @@ def _cards(study: Study, summary: Summary) -> list[page.KeyNumber]:
 
 
 def _sections(workdir, study: Study, results, shown) -> list[page.Section]:
-  """Pictures."""
-  near = {
-    name: measure_distances(study.sets[0], part.features)
+  """Pictures, and samples one by one."""
+  rejecting = study.sets[0]
+  # Of these samples one by one: no relabelling is asked for.
+  copying = {
+    name: copying_test(
+      rejecting.train,
+      rejecting.test,
+      part.features,
+      metric=rejecting.metric,
+      num_permutations=1,
+    )
     for name, part in shown.items()
   }
   sections = []
   for name, part in shown.items():
-    sections += _nearest_pairs(study, name, part, near[name])
+    sections += _nearest_pairs(study, name, part, copying[name])
   sections.append(
     page.Section(
       'Distance to the training images',
       figure=rejection_figures.distances(
-        measure_distances(study.sets[0], study.sets[0].test).train,
-        {name: found.train for name, found in near.items()},
+        measure_distances(rejecting, rejecting.test).train,
+        {name: found.d_train for name, found in copying.items()},
         study.threshold,
-        study.sets[0].metric,
+        rejecting.metric,
       ),
       alt='Cumulative distribution of distances to the nearest training image, '
       'of test images and of samples.',
@@ -235,17 +233,23 @@ def _sections(workdir, study: Study, results, shown) -> list[page.Section]:
       caption='One line a seed.',
     )
   )
+  sections += [
+    all_samples(workdir, study, name, part, copying[name])
+    for name, part in shown.items()
+  ]
   return sections
 
 
-def _nearest_pairs(study, name: str, part: Shown, near) -> list[page.Section]:
+def _nearest_pairs(
+  study: Study, name: str, part: Shown, copying: CopyingTest
+) -> list[page.Section]:
   """The samples nearest to training images, and some as they come."""
-  order = np.argsort(near.train, kind='stable')[:_NUM_SHOWN]
+  order = np.argsort(copying.d_train, kind='stable')[:_NUM_SHOWN]
   pairs = sample_figures.suspicious_pairs(
     part.images[order],
-    study.train[near.nearest_train[order]],
-    study.test[near.nearest_test[order]],
-    [f'{near.train[i]:.3f}\n{near.test[i]:.3f}' for i in order],
+    study.train[copying.nearest_train[order]],
+    study.test[copying.nearest_test[order]],
+    [f'{copying.d_train[i]:.3f}\n{copying.d_test[i]:.3f}' for i in order],
   )
   words = WORDS[name]
   return [

@@ -12,6 +12,7 @@ from memjax.analysis.rejection.analysis import (
   EmbeddedSets,
   ModelScores,
 )
+from memjax.stats import LEVEL
 
 __all__ = ['WORDS', 'ArmResult', 'Study', 'Verdict', 'judge', 'with_interval']
 
@@ -87,12 +88,12 @@ def judge(
   last = arms.get('rejection', arms.get('plain'))
   assert last is not None
   kind = 'no_copying'
-  if last[1].copying_p_value <= 0.05:
+  if last[1].copying_p_value <= LEVEL:
     kind = 'copies'
   # Of four, and of two, the smallest p.
-  elif min(min(s.copying_p_value, s.p_value) for s in last) <= 0.05 / 4:
+  elif min(min(s.copying_p_value, s.p_value) for s in last) <= LEVEL / 4:
     kind = 'leans'
-  elif min(scores.p_value_farther for scores in last) <= 0.05 / 2:
+  elif min(scores.p_value_farther for scores in last) <= LEVEL / 2:
     kind = 'differs'
   sentences = [_copying_sentence(study, name, arms[name]) for name in arms]
   if differences:
@@ -123,22 +124,22 @@ def _copying_sentence(study: Study, name: str, scores) -> str:
   judged = scores[1]
   floor = judged.floor(study.num_permutations)
   says = 'no copies are found'
-  if min(s.copying_p_value for s in scores) <= 0.05:
+  if min(s.copying_p_value for s in scores) <= LEVEL:
     says = 'copies are found in the rejecting embedding alone'
-  if judged.copying_p_value <= 0.05:
+  if judged.copying_p_value <= LEVEL:
     share = format_number(100 * judged.mean['copied_share'], '%', digits=2)
     says = f'it copies: about {share} of the samples'
   values = ' and '.join(
     f'{format_number(s.mean["c_t"])} ({format_p(s.p_value, floor)}; {kind})'
     for s, kind in zip(scores, ('rejecting', 'judging embedding'), strict=True)
   )
-  is_near = [s.p_value <= 0.05 for s in scores]
+  is_near = [s.p_value <= LEVEL for s in scores]
   lies = 'are not nearer'
   if all(is_near):
     lies = 'are nearer'
   elif any(is_near):
     lies = 'are, in one of two embeddings, nearer'
-  elif any(s.p_value_farther <= 0.05 for s in scores):
+  elif any(s.p_value_farther <= LEVEL for s in scores):
     lies = 'lie farther from, not nearer'
   return (
     f'**{WORDS[name].capitalize()}** {says} '

@@ -45,10 +45,10 @@ from memjax.scores.data_copying import (
 )
 from memjax.scores.frechet import frechet_distance
 from memjax.scores.two_sample import neighbor_mixing_test
+from memjax.types import Matrix
 
 __all__ = ['SampleAnalysis', 'analyze_samples', 'check_counts']
 
-Matrix = Float[np.ndarray, '_ _']
 Labels = tuple[
   Int[np.ndarray, ' _'], Int[np.ndarray, ' _'], Int[np.ndarray, ' _']
 ]
@@ -124,7 +124,7 @@ def analyze_samples(
   num_cells: int = 5,
   num_components: int = _MAX_COMPONENTS,
   k: int = 5,
-  level: float = 0.05,
+  level: float = stats.LEVEL,
   num_permutations: int = 1000,
   seed: int = 0,
   estimate_power: bool = True,

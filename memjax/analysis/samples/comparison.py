@@ -14,6 +14,7 @@ from memjax.analysis import page
 from memjax.analysis.page import format_number
 from memjax.analysis.samples.analysis import SampleAnalysis
 from memjax.analysis.samples.verdict import SampleVerdict
+from memjax.stats import LEVEL
 
 __all__ = [
   'Comparison',
@@ -24,7 +25,6 @@ __all__ = [
   'disagreement',
 ]
 
-_LEVEL = 0.05
 _SHOWN = 10
 
 
@@ -70,7 +70,7 @@ class Comparison(NamedTuple):
 def compare(first: SampleAnalysis, second: SampleAnalysis) -> Comparison:
   """Compares two analyses of the same samples, sample by sample."""
   one, two = first.copying, second.copying
-  found_one, found_two = (part.q_value <= _LEVEL for part in (one, two))
+  found_one, found_two = (part.q_value <= LEVEL for part in (one, two))
   order = lambda is_chosen, ratio: np.flatnonzero(is_chosen)[
     np.argsort(ratio[is_chosen], kind='stable')
   ]

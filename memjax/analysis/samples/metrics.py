@@ -7,7 +7,7 @@ be compared with those of papers, with their noise and what chance gives.
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from memjax.distances import exact_neighbors
 from memjax.scores.dcr import DCRShare, dcr_share
@@ -24,10 +24,10 @@ from memjax.scores.mifid import (
   MemorizationInformedFrechet,
   memorization_informed_frechet,
 )
+from memjax.types import Matrix
 
 __all__ = ['MOST_FEATURES', 'SampleMetrics', 'measure_samples']
 
-Matrix = Float[np.ndarray, '_ _']
 Logits = tuple[Shaped[np.ndarray, '_ _'], Shaped[np.ndarray, '_ _']]
 
 # A matrix root of more features takes minutes.

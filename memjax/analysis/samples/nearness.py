@@ -4,15 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float
 
 from memjax import stats
 from memjax.distances import exact_neighbors
 from memjax.scores.cells import CellDistances
+from memjax.types import Matrix
 
 __all__ = ['Nearness', 'measure_nearness']
-
-Matrix = Float[np.ndarray, '_ _']
 
 
 class Nearness(NamedTuple):

@@ -5,8 +5,6 @@ each generated sample), `figures/*.png` and `arrays/samples.npz` in the workdir;
 for a second embedding also `arrays/second_samples.npz`.
 """
 
-import csv
-import io
 import pathlib
 from typing import Any
 
@@ -38,6 +36,7 @@ from memjax.analysis.samples.report_page import (
 )
 from memjax.analysis.samples.sample_table import all_samples
 from memjax.analysis.samples.verdict import SampleVerdict, judge_samples
+from memjax.stats import LEVEL
 
 __all__ = ['Audit', 'SecondView', 'most_suspicious', 'write_samples']
 
@@ -170,31 +169,21 @@ def _write_arrays(path: pathlib.Path, analysis: SampleAnalysis) -> None:
 
 
 def _write_csv(path: pathlib.Path, audit: Audit, analysis) -> None:
-  """One row a generated sample, floats in full."""
-  copying = analysis.copying
-  floats = (copying.d_train, copying.d_test, copying.sample_ratio)
-  classes = classes_of(audit)
-  labels = [''] * len(copying.d_train) if classes is None else classes
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(
-    ['index', 'label', 'cell', 'nearest_train', 'nearest_test',
-     'd_train', 'd_test', 'ratio', 'q']
-  )  # fmt: skip
-  writer.writerows(
-    zip(
-      range(len(copying.d_train)),
-      labels,
-      analysis.distances.generated_cell,
-      copying.nearest_train,
-      copying.nearest_test,
-      *([repr(float(v)) for v in column] for column in floats),
-      [repr(float(v)) for v in copying.q_value],
-      strict=True,
-    )
-  )
-  content = text.getvalue().encode()
-  files.write_atomically(path, lambda file: file.write(content))
+  """One row a generated sample."""
+  copying, classes = analysis.copying, classes_of(audit)
+  count = len(copying.d_train)
+  columns = {
+    'index': range(count),
+    'label': [''] * count if classes is None else classes,
+    'cell': analysis.distances.generated_cell,
+    'nearest_train': copying.nearest_train,
+    'nearest_test': copying.nearest_test,
+    'd_train': copying.d_train,
+    'd_test': copying.d_test,
+    'ratio': copying.sample_ratio,
+    'q': copying.q_value,
+  }
+  files.write_csv(path, columns)
 
 
 def _numbers(
@@ -211,7 +200,7 @@ def _numbers(
       'ratio': copying.ratio,
       'copied_share_if_copying_is_found': copying.copied_share,
       'interval': copying.interval._asdict(),
-      'num_found': int((copying.q_value <= 0.05).sum()),
+      'num_found': int((copying.q_value <= LEVEL).sum()),
       'detectable_share': analysis.detectable,
       'array': f'{arrays}:ratio',
     },

@@ -14,6 +14,7 @@ from memjax.analysis.samples.analysis import (
 )
 from memjax.analysis.samples.verdict import SampleVerdict
 from memjax.data.samples import as_images
+from memjax.stats import LEVEL
 
 __all__ = [
   'HOW_TO_READ',
@@ -145,7 +146,7 @@ def key_numbers(
     share,
     page.KeyNumber(
       'Samples that stand out',
-      f'{int((copying.q_value <= 0.05).sum()):,} of {analysis.sizes[2]:,}',
+      f'{int((copying.q_value <= LEVEL).sum()):,} of {analysis.sizes[2]:,}',
       'at most 5 % of them falsely',
       'One by one, nearer to a training point than chance allows.',
     ),
@@ -280,7 +281,7 @@ def _suspicious(audit: Audit, analysis: SampleAnalysis) -> page.Section:
 
 def _named_groups(analysis: SampleAnalysis) -> list[str]:
   """Each cell with its samples, and how many of them stand out."""
-  found = analysis.copying.q_value <= 0.05
+  found = analysis.copying.q_value <= LEVEL
   sizes = analysis.cells.num_generated
   # One cell stands for all where the cells were too small.
   cell = np.minimum(analysis.distances.generated_cell, len(sizes) - 1)
@@ -301,7 +302,7 @@ def _classes(audit: Audit, analysis: SampleAnalysis) -> page.Section:
       classes.c_t,
       classes.null_mean,
       classes.null_std,
-      classes.p_value <= 0.05 / max(1, len(classes.label)),
+      classes.p_value <= LEVEL / max(1, len(classes.label)),
       'class',
     ),
     alt='C_T of each class beside the range of an honest generator.',

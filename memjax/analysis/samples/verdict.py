@@ -12,10 +12,10 @@ import numpy as np
 
 from memjax.analysis.page import format_number, format_p
 from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.stats import LEVEL
 
-__all__ = ['LEVEL', 'SampleVerdict', 'View', 'judge_samples']
+__all__ = ['SampleVerdict', 'View', 'judge_samples']
 
-LEVEL = 0.05
 # Of 100 audits of honest generators, one may be told that it copies.
 _SURE = 0.01
 # Samples that are at least so much nearer to a training than to a test point

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax import make_folds
-from memjax import workdir as run_folder
+from memjax import make_folds, run_folder
 from memjax.analysis.memorization import report
 from memjax.analysis.memorization.analysis import analyze
 from memjax.analysis.memorization.attacks import attack_models

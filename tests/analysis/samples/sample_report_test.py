@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from memjax import workdir as run_folder
+from memjax import run_folder
 from memjax.analysis.item_table import script
 from memjax.analysis.samples import figures as sample_figures
 from memjax.analysis.samples import sample_table
