@@ -231,5 +231,5 @@ if __name__ == '__main__':
     'rates', ['19.5', '67', '46'], 'Peak rates in 10^12 operations a second.'
   )
   _SHARE = flags.DEFINE_float('share', 0.2, 'Of the peak that is reached.')
-  _RESCORED = flags.DEFINE_float('rescored', 0.5, 'Estimates made anew.')
+  _RESCORED = flags.DEFINE_float('rescored', 0.95, 'Estimates made anew.')
   app.run(main)

@@ -56,7 +56,7 @@ print(notebook.describe_device())
 # %%
 # @title Settings
 # The digits need no download; the others do. CIFAR-10 with the paper's BigGAN
-# takes a day or so on one GPU, keep it on Drive; it trains with rejection alone.
+# may take a day on one GPU (not measured), keep it on Drive; it trains with rejection alone.
 config = 'configs/digits_gan.py'  # @param ["configs/digits_gan.py", "configs/fashion_gan.py", "configs/cifar_biggan.py"]
 use_drive = False  # @param {type: "boolean"}
 

@@ -10,8 +10,8 @@ N = 128, which is hundreds of nats low here.
 
 Cost (computed from measured rates on 2 CPU cores, not run): 4.5e8 training
 images at 1,300 a second, 96 hours; 1e7 log-probabilities at 64 ms, 180 hours;
-half of them anew at 283 ms, 360 hours, and by the encoder, 30 hours: for an
-accelerator.
+19 of 20 of the last epoch's anew at 283 ms, 370 hours, and by the encoder, 30
+hours: for an accelerator.
 
 Expected, by the published estimator: scores from about −180 to 900, median 97.
 

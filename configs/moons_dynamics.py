@@ -15,7 +15,7 @@ sample, repeat and step, T/4 times as much. One CPU core takes (measured) 12 µs
 for the one in batches of 32 and 2.5 µs for the other. figure_1 is 10 repeats ×
 20,800 points × 400 epochs: 0.3 hours of training, 2.9 of sampling; figure_2 is
 6 hours, figure_3 is 3, figure_4 is 3 minutes; 'noise' is 12 minutes; 'small' is
-a minute. Nearest neighbours take a twentieth of sampling. An accelerator
+half a minute. Nearest neighbours take a twentieth of sampling. An accelerator
 (not measured) has 7 × 10¹⁴ FLOP to do for figure_1, a minute at 10 TFLOP/s, and
 250,000 training steps in sequence, half a minute at 0.1 ms each.
 """

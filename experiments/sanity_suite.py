@@ -105,7 +105,8 @@ def reactions(found: list[list[float]], honest: list[list[float]]) -> list[str]:
   """Cells of one row."""
   values, null = np.array(found)[:, :-1], np.array(honest)[:, :-1]
   # A share that no honest draw moves is told in steps of one sample.
-  spread = np.maximum(null.std(axis=0, ddof=1), 1 / _SIZE.value)
+  spread = null.std(axis=0, ddof=1)
+  spread = np.where(spread > 0, spread, 1 / _SIZE.value)
   z = (values.mean(axis=0) - null.mean(axis=0)) / spread
   cells = [f'{v:+.0f}' if abs(v) < 1000 else f'{v:+.0e}' for v in z]
   p_values = np.array(found)[:, -1]

@@ -99,7 +99,7 @@ def _how_to_prepare(
     folder = folder / 'array_record'
   return (
     f'tfds:{name}: {problem}, and memjax reads array_record. Prepare it once '
-    "(this needs TensorFlow: pip install 'memjax[prepare]'):\n"
+    "(this needs TensorFlow: pip install -e '.[prepare]'):\n"
     '  python -c "import tensorflow_datasets as tfds; '
     f"tfds.builder('{name}', data_dir='{folder}', "
     "file_format='array_record').download_and_prepare()\"\n"

