@@ -8,20 +8,24 @@ from memjax.analysis import drawing
 from memjax.analysis.drawing import Figure
 from memjax.analysis.page import format_number
 
+NAMES = {'c_t': 'C_T', 'class_c_t': 'C_T, mean of classes'}
 _MARKERS = 'osD^v'
 _COLORS = (drawing.BLUE, drawing.VERMILION, drawing.INK, drawing.GREY)
 
 
-def frontier(sweeps: Mapping[str, Sequence[dict]], kind: str) -> Figure:
+def frontier(
+  sweeps: Mapping[str, Sequence[dict]], kind: str, number: str = 'c_t'
+) -> Figure:
   """Fréchet distance against C_T, a point a threshold, a line a sweep.
 
   Args:
     sweeps: rows of `rejection_frontier.collect`, by name.
     kind: 'rejecting' or 'judging' embedding.
+    number: of NAMES.
   """
   first, last = (next(iter(sweeps.values()))[k][kind]['mean'] for k in (0, -1))
-  headline = f'C_T goes from {format_number(first["c_t"])} to '
-  headline += f'{format_number(last["c_t"])}, the Fréchet distance from '
+  headline = f'{NAMES[number]} goes from {format_number(first[number])} to '
+  headline += f'{format_number(last[number])}, the Fréchet distance from '
   headline += f'{format_number(first["frechet"])} to '
   headline += f'{format_number(last["frechet"])}'
   figure, (ax,) = drawing.start(4.0, headline, f'{kind} embedding')
@@ -29,13 +33,13 @@ def frontier(sweeps: Mapping[str, Sequence[dict]], kind: str) -> Figure:
     color = _COLORS[k % len(_COLORS)]
     x, y = (
       np.array([row[kind]['mean'][key] for row in rows])
-      for key in ('frechet', 'c_t')
+      for key in ('frechet', number)
     )
     reach = [
       np.abs(
         np.array([row[kind]['interval'][key] for row in rows], float).T - value
       )
-      for key, value in (('frechet', x), ('c_t', y))
+      for key, value in (('frechet', x), (number, y))
     ]
     ax.errorbar(
       x, y, xerr=np.nan_to_num(reach[0]), yerr=np.nan_to_num(reach[1]),
@@ -50,7 +54,7 @@ def frontier(sweeps: Mapping[str, Sequence[dict]], kind: str) -> Figure:
   ax.axhline(0, color=drawing.GREY, lw=0.6, zorder=0)
   ax.set(
     xlabel='Fréchet distance to test images  → unlike',
-    ylabel='C_T  ← nearer to training images',
+    ylabel=f'{NAMES[number]}  ← nearer to training images',
   )
   return drawing.finish(figure)
 
@@ -72,14 +76,45 @@ def classes(rows: Sequence[dict], kind: str = 'judging') -> Figure:
   return drawing.finish(figure)
 
 
-def lines(series: Mapping[str, Sequence[Sequence[float]]], what: str) -> Figure:
+def nearest(distances: Mapping[str, np.ndarray], metric: str) -> Figure:
+  """How many of each set lie nearer to the training images than x.
+
+  Args:
+    distances: of each set's images to the nearest (other) training image.
+    metric: of the distances.
+  """
+  middle = {name: np.median(values) for name, values in distances.items()}
+  headline = 'Half of each set is nearer than: ' + ', '.join(
+    f'{name} {format_number(value)}' for name, value in middle.items()
+  )
+  figure, (ax,) = drawing.start(3.8, headline)
+  for k, (name, values) in enumerate(distances.items()):
+    share = np.arange(1, len(values) + 1) / len(values)
+    ax.step(
+      np.sort(values), share, where='post', label=name, lw=1.6,
+      color=_COLORS[k % 4], ls=('-', '--', ':')[k // 4 % 3],
+    )  # fmt: skip
+  ax.set(
+    xlabel=f'{metric} distance to the nearest training image',
+    ylabel='share that is nearer',
+    ylim=(0, 1.02),
+  )
+  return drawing.finish(figure)
+
+
+def lines(
+  series: Mapping[str, Sequence[Sequence[float]]],
+  what: str,
+  number: str = 'c_t',
+) -> Figure:
   """C_T over thresholds with intervals, a line a series.
 
   Args:
     series: by name, rows of threshold, mean, low, high, …
     what: the series differ in.
+    number: of NAMES.
   """
-  headline = f'C_T over the threshold of rejection, by {what}'
+  headline = f'{NAMES[number]} over the threshold of rejection, by {what}'
   figure, (ax,) = drawing.start(3.8, headline)
   for k, (name, rows) in enumerate(series.items()):
     at, mean, low, high = np.array(rows, float).T[:4]
@@ -89,7 +124,9 @@ def lines(series: Mapping[str, Sequence[Sequence[float]]], what: str) -> Figure:
       lw=1.2, capsize=2, label=name,
     )  # fmt: skip
   ax.axhline(0, color=drawing.GREY, lw=0.6, zorder=0)
-  ax.set(xlabel='threshold τ', ylabel='C_T  ← nearer to training images')
+  ax.set(
+    xlabel='threshold τ', ylabel=f'{NAMES[number]}  ← nearer to training images'
+  )
   return drawing.finish(figure)
 
 

@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from absl import flags
 from ml_collections import ConfigDict
 
 from memjax import main, run_folder
@@ -138,6 +139,35 @@ def load_embedding(folder: pathlib.Path, name: str):
   if name in ('rejecting', 'judging'):
     name = config.embedding[name]
   return make_embedding(config, name, images, folder / 'arrays')
+
+
+def reference(folder: pathlib.Path, name: str) -> Dataset:
+  """A set of test images, prepared as the study's images are."""
+  images = load_images(folder)
+  if name == 'test':
+    return images.test
+  if name == 'train':
+    if not len(images.further.ids):
+      raise SystemExit(
+        f'--references=train: {folder} has no further images of the training '
+        'split, which takes data.num_further > 0 (and data.num_train below all '
+        'of them) when it is trained. Leave it out.'
+      )
+    return images.further
+  data = read_config(folder).data
+  options = {'pad': data.pad, 'shrink': data.shrink, 'split': 'test'}
+  sets = load_image_sets(
+    name, num_train=0, num_test=0, test_split='test',
+    data_dir=data.directory or None, **options,
+  )  # fmt: skip
+  return sets.test
+
+
+def define_number():
+  """The flag of scripts that draw C_T, or what was published."""
+  return flags.DEFINE_enum(
+    'number', 'c_t', ['c_t', 'class_c_t'], 'C_T, or the mean of the classes’.'
+  )
 
 
 def embed_sets(

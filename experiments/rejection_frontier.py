@@ -6,11 +6,13 @@
 One study a threshold in FOLDER/threshold_*, all with the same seeds; 0 is plain
 training. A threshold such as 0.5d is half the mean distance of a training image
 to its nearest other one. Resumes: the same command goes on after a kill.
---set=train.steps=100 changes a value of the config. Writes FOLDER/frontier.json
-and pictures; the reader should see C_T rise with τ, from what to what, and the
-Fréchet distance that this costs, with intervals over seeds. Seeds that stopped
-early are left out, thresholds of which no seed lasted too; frontier.json names
-them. Several sweeps in one picture: rejection_models.py.
+--set=train.steps=100 changes a value of the config; --number=class_c_t draws
+the mean of the classes' C_T, which is what was published. Writes
+FOLDER/frontier.json and pictures; the reader should see C_T rise with τ, from
+what to what, and the Fréchet distance that this costs, with intervals over
+seeds. Seeds that stopped early are left out, thresholds of which no seed lasted
+too; frontier.json names them. Several sweeps in one picture:
+rejection_models.py.
 """
 
 import pathlib
@@ -65,7 +67,13 @@ def collect(folders: dict[float, pathlib.Path]) -> list[dict]:
   return rows
 
 
-def main(path: str, out: str, thresholds: list[str], changes: list[str]):
+def main(
+  path: str,
+  out: str,
+  thresholds: list[str],
+  changes: list[str],
+  number: str = 'c_t',
+):
   """Trains what is missing, collects, draws."""
   logging.set_verbosity(logging.INFO)
   root = pathlib.Path(out)
@@ -91,7 +99,7 @@ def main(path: str, out: str, thresholds: list[str], changes: list[str]):
     root / 'frontier.json', {'config': path, 'rows': rows, 'failed': failed}
   )
   pictures = {
-    f'frontier_{kind}': rejection_drawing.frontier({path: rows}, kind)
+    f'frontier_{kind}': rejection_drawing.frontier({path: rows}, kind, number)
     for kind in KINDS
   }
   pictures['classes'] = rejection_drawing.classes(rows)
@@ -112,4 +120,9 @@ if __name__ == '__main__':
   _OUT = flags.DEFINE_string('out', None, 'For runs.', required=True)
   _AT = flags.DEFINE_list('thresholds', '0,0.5d,1d,1.5d', 'Thresholds τ.')
   _SET = flags.DEFINE_multi_string('set', [], 'key=value of the config.')
-  app.run(lambda _: main(_CONFIG.value, _OUT.value, _AT.value, _SET.value))
+  _NUMBER = rejection_folder.define_number()
+  app.run(
+    lambda _: main(
+      _CONFIG.value, _OUT.value, _AT.value, _SET.value, _NUMBER.value
+    )
+  )

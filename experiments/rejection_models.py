@@ -27,7 +27,7 @@ def read_sweep(folder: str) -> tuple[list[dict], dict[str, str]]:
   return rows, rejection_folder.read_numbers(report.parent)['embeddings']
 
 
-def main(runs: list[str], out: str) -> None:
+def main(runs: list[str], out: str, number: str = 'c_t') -> None:
   """Draws the sweeps together, in each kind of embedding."""
   found = {pathlib.Path(run).resolve().name: read_sweep(run) for run in runs}
   sweeps = {name: rows for name, (rows, _) in found.items()}
@@ -36,7 +36,9 @@ def main(runs: list[str], out: str) -> None:
     names = {embeddings[kind] for _, embeddings in found.values()}
     if len(names) > 1:
       raise SystemExit(f'--run: {kind} embeddings differ: {sorted(names)}.')
-    pictures[f'models_{kind}'] = rejection_drawing.frontier(sweeps, kind)
+    pictures[f'models_{kind}'] = rejection_drawing.frontier(
+      sweeps, kind, number
+    )
     numbers[kind] = {
       name: [[row['threshold'], row[kind]['mean']] for row in rows]
       for name, rows in sweeps.items()
@@ -47,4 +49,5 @@ def main(runs: list[str], out: str) -> None:
 if __name__ == '__main__':
   _RUN = flags.DEFINE_multi_string('run', None, 'Sweeps.', required=True)
   _OUT = flags.DEFINE_string('out', None, 'For pictures.', required=True)
-  app.run(lambda _: main(_RUN.value, _OUT.value))
+  _NUMBER = rejection_folder.define_number()
+  app.run(lambda _: main(_RUN.value, _OUT.value, _NUMBER.value))

@@ -7,9 +7,9 @@ FOLDER holds threshold_* of rejection_frontier.py, or is one study. 'test' is
 the study's own test set; 'train' is further images of the training split, which
 the study must have left (data.num_further); others are names of data sets, of
 which the test split is taken. The reader should see whether C_T rises with τ in
-embeddings that did not reject, and against every test set; beside the C_T of
-all classes numbers.json has the class mean, which is what was published, in the
-embedding that rejected (--judge=rejecting).
+embeddings that did not reject, and against every test set. What was published
+is the mean of the classes' C_T, in the embedding that rejected:
+--number=class_c_t --judge=rejecting.
 """
 
 import pathlib
@@ -21,40 +21,17 @@ import study_folder
 from absl import app, flags
 
 from memjax.analysis.rejection.analysis import summarize
-from memjax.data.dataset import Dataset
-from memjax.data.image_sets import load_image_sets
 
 
-def reference(folder: pathlib.Path, name: str) -> Dataset:
-  """A set of test images, prepared as the study's images are."""
-  images = rejection_folder.load_images(folder)
-  if name == 'test':
-    return images.test
-  if name == 'train':
-    if not len(images.further.ids):
-      raise SystemExit(
-        f'--references=train: {folder} has no further images of the training '
-        'split, which takes data.num_further > 0 (and data.num_train below all '
-        'of them) when it is trained. Leave it out.'
-      )
-    return images.further
-  data = rejection_folder.read_config(folder).data
-  options = {'pad': data.pad, 'shrink': data.shrink, 'split': 'test'}
-  sets = load_image_sets(
-    name, num_train=0, num_test=0, test_split='test',
-    data_dir=data.directory or None, **options,
-  )  # fmt: skip
-  return sets.test
-
-
-def row(folder: pathlib.Path, embedding: str, name: str) -> list[float]:
-  """Threshold, C_T, its interval over seeds, the mean of classes' C_T."""
-  test = reference(folder, name)
+def row(
+  folder: pathlib.Path, embedding: str, name: str, number: str
+) -> list[float]:
+  """Threshold, C_T or its class mean, and the interval over seeds."""
+  test = rejection_folder.reference(folder, name)
   sets = rejection_folder.embed_sets(folder, embedding, test)
   arm = summarize(rejection_folder.score(folder, sets, embedding, test))
   threshold = rejection_folder.read_numbers(folder)['threshold']
-  c_t = arm.mean['c_t'], *arm.interval['c_t']
-  return [threshold, *c_t, arm.mean['class_c_t']]
+  return [threshold, arm.mean[number], *arm.interval[number]]
 
 
 def main(
@@ -63,6 +40,7 @@ def main(
   embeddings: list[str],
   references: list[str],
   judge: str = 'judging',
+  number: str = 'c_t',
 ) -> None:
   """Scores all samples anew, draws, keeps the numbers."""
   root = pathlib.Path(runs)
@@ -74,19 +52,25 @@ def main(
     )
   # What is lacking is said before an hour is spent.
   for name in references:
-    reference(folders[0], name)
+    rejection_folder.reference(folders[0], name)
   by_embedding = {
-    name: sorted(row(f, name, 'test') for f in folders) for name in embeddings
+    name: sorted(row(f, name, 'test', number) for f in folders)
+    for name in embeddings
   }
   by_reference = {
-    name: sorted(row(f, judge, name) for f in folders) for name in references
+    name: sorted(row(f, judge, name, number) for f in folders)
+    for name in references
   }
   study_folder.keep(
     out,
     'rejection_references',
     {
-      'c_t_by_embedding': rejection_drawing.lines(by_embedding, 'embedding'),
-      'c_t_by_reference': rejection_drawing.lines(by_reference, 'test set'),
+      'c_t_by_embedding': rejection_drawing.lines(
+        by_embedding, 'embedding', number
+      ),
+      'c_t_by_reference': rejection_drawing.lines(
+        by_reference, 'test set', number
+      ),
     },
     {
       kind: {name: np.array(rows) for name, rows in found.items()}
@@ -103,6 +87,9 @@ if __name__ == '__main__':
   _IN = flags.DEFINE_list('embeddings', 'pixels,encoder', 'Embeddings.')
   _TO = flags.DEFINE_list('references', 'test', 'Test sets.')
   _BY = flags.DEFINE_string('judge', 'judging', 'Embedding of all test sets.')
+  _NUMBER = rejection_folder.define_number()
   app.run(
-    lambda _: main(_RUNS.value, _OUT.value, _IN.value, _TO.value, _BY.value)
-  )
+    lambda _: main(
+      _RUNS.value, _OUT.value, _IN.value, _TO.value, _BY.value, _NUMBER.value
+    )
+  )  # fmt: skip

@@ -162,6 +162,17 @@ def keys_of(path):
   }
 
 
+def test_every_config_is_listed():
+  text = (DOCS.parent / 'configs' / 'README.md').read_text()
+  names = {file.stem for file in (DOCS.parent / 'configs').glob('*.py')}
+  listed = set(re.findall(r'`(\w+?)(?::\w+)?`', text))
+  assert names <= listed
+  paths = re.findall(r'`(\w+:\w+)`', text)
+  assert paths
+  for name, _, variant in (path.partition(':') for path in paths):
+    notebook.load_config(f'configs/{name}.py:{variant}')
+
+
 def test_the_notebooks_are_linked():
   names = {path.stem for path in (DOCS.parent / 'colab').glob('*.ipynb')}
   text = (DOCS / 'colab.md').read_text()

@@ -127,3 +127,10 @@ def test_one_thread_builds_the_graph(monkeypatch):
   finally:
     faiss.omp_set_num_threads(before)
   assert (seen, after) == ([1], 2)
+
+
+def test_a_zero_query_is_far_from_everything():
+  search = approximate_search(np.eye(3), metric='cosine')
+  for queries in (np.zeros((2, 3)), np.diag([1.0, 0.0, 2.0])):
+    expected = np.where(queries.any(axis=1), 0.0, 1.0)
+    np.testing.assert_allclose(search(queries)[0], expected, atol=1e-12)

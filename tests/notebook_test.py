@@ -1,7 +1,10 @@
 """What the notebooks in colab/ use."""
 
 import json
+import sys
+import types
 
+import jax
 import pytest
 from IPython import display
 
@@ -38,6 +41,27 @@ def test_the_drive_is_refused_outside_colab():
     notebook.choose_workdir('x', use_drive=True)
 
 
+def test_the_drive_is_mounted_where_asked(monkeypatch):
+  mounted = []
+  drive = types.SimpleNamespace(mount=mounted.append)
+  monkeypatch.setitem(sys.modules, 'google', types.ModuleType('google'))
+  colab = types.ModuleType('google.colab')
+  monkeypatch.setitem(sys.modules, 'google.colab', colab)
+  monkeypatch.setitem(sys.modules, 'google.colab.drive', drive)
+  found = notebook.choose_workdir('configs/mnist_vae.py:small', use_drive=True)
+  assert mounted == ['/content/drive']
+  assert found.as_posix() == '/content/drive/MyDrive/memjax/mnist_vae_small'
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'gpu', 'tpu'])
+def test_the_device_is_named_and_a_cpu_gets_a_hint(platform, monkeypatch):
+  device = types.SimpleNamespace(platform=platform, device_kind='Kind 7')
+  monkeypatch.setattr(jax, 'devices', lambda: [device, device])
+  found = notebook.describe_device()
+  assert found.startswith(f'2 {platform.upper()} devices (Kind 7)')
+  assert ('Change runtime type' in found) == (platform == 'cpu')
+
+
 def test_a_study_runs_and_its_report_is_shown(tmp_path, monkeypatch):
   shown = []
   monkeypatch.setattr(display, 'display', shown.append)
@@ -46,6 +70,10 @@ def test_a_study_runs_and_its_report_is_shown(tmp_path, monkeypatch):
   config = 'configs/digits_vae.py:small'
   report = notebook.run_study(config, tmp_path, TINY)
   assert report == json.loads((tmp_path / 'report.json').read_text())
+  # After a disconnect: the same folder goes on, with nothing to train.
+  trained = (tmp_path / 'metrics.jsonl').read_bytes()
+  assert notebook.run_study(config, tmp_path, TINY) == report
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == trained
   (tmp_path / 'figures' / 'stale.png').touch()
   notebook.show_report(tmp_path, num_figures=2)
   text, *images = shown

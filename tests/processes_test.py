@@ -145,7 +145,11 @@ def test_a_process_that_is_killed_is_started_again_alone(
   killed = start(tmp_path, *share(index, 2), dies_at=3)
   code, output = finish(killed)
   assert code == -signal.SIGKILL, output
-  finish_all([start(tmp_path, *share(index, 2)), other])
+  again = start(tmp_path, *share(index, 2))
+  code, output = finish(again)
+  assert code == 0, output
+  assert 'goes on after epoch' in output  # and did not begin anew
+  finish_all([other])
   assert_same(tmp_path, reference)
 
 
@@ -259,6 +263,21 @@ def test_a_slurm_step_is_found(monkeypatch):
   monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
   assert meet() == (2, 4)
   assert asked == [{}]
+
+
+def test_a_tpu_slice_is_asked_for_and_may_not_be_there(monkeypatch):
+  monkeypatch.delenv('SLURM_STEP_ID', raising=False)
+  monkeypatch.setattr(
+    processes.importlib.util, 'find_spec', lambda name: name == 'libtpu' or None
+  )
+  monkeypatch.setattr(processes, '_meet_in_child', lambda _: Processes(3, 4))
+  assert meet() == (3, 4)
+
+  def refuse(_):
+    raise RuntimeError('no slice')
+
+  monkeypatch.setattr(processes, '_meet_in_child', refuse)
+  assert meet() == (0, 1)
 
 
 @pytest.mark.slow

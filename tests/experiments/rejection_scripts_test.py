@@ -73,6 +73,7 @@ def sweep(out, monkeypatch, embedding='pixels'):
       raise TrainingFailed('rejection, seed 0: stopped before step 9')
     c_t = [-3 + 10 * threshold, -2 + 10 * threshold]
     write_study(folder, threshold, c_t, [-1, -1], embedding)
+    write_json(folder / 'config.json', {'config': config.to_dict()})
 
   monkeypatch.setattr(rejection_frontier.rejection, 'run', run)
   rejection_frontier.main(CONFIG, str(out), ['0', '0.1', '0.3'], [])
@@ -85,6 +86,16 @@ def test_a_sweep_goes_on_without_a_threshold_that_failed(tmp_path, monkeypatch):
   assert found['failed'] == {'0.3': 'rejection, seed 0: stopped before step 9'}
   change = found['rows'][1]['judging']['difference']['c_t']
   np.testing.assert_allclose(change['mean'], 1.0)
+
+
+def test_a_sweep_of_another_config_is_refused(tmp_path, monkeypatch):
+  import rejection_frontier
+
+  first = sweep(tmp_path, monkeypatch)
+  assert sweep(tmp_path, monkeypatch) == first  # goes on
+  changes = ['train.steps=7']
+  with pytest.raises(SystemExit, match='config.train.steps=.*, not 7'):
+    rejection_frontier.main(CONFIG, str(tmp_path), ['0'], changes)
 
 
 def test_sweeps_are_drawn_together(tmp_path, monkeypatch):
@@ -106,6 +117,7 @@ def test_samples_are_scored_against_another_test_set(tmp_path):
   """The route to CIFAR-10.1: one study's samples, its own class mean."""
   import rejection_folder
   import rejection_references
+  import rejection_samples
 
   rng = np.random.default_rng(0)
   images = rng.integers(1, 256, (160, 4, 4, 3), np.uint8)
@@ -129,20 +141,32 @@ def test_samples_are_scored_against_another_test_set(tmp_path):
     config.data[name] = 0
   config.score.num_cells = config.score.k = 1
   config.score.num_permutations = 9
-  config.embedding.judging = 'pixels'
+  config.embedding.rejecting = config.embedding.judging = 'pixels'
   write_json(study / 'config.json', {'config': config.to_dict()})
   other = f'npz:{tmp_path}/cifar10_1.npz'
   rejection_references.main(
     str(study), str(tmp_path / 'out'), ['pixels'], ['test', other]
   )
   found = json.loads((tmp_path / 'out/numbers.json').read_text())
-  ((at, c_t, *_, class_c_t),) = found['rejection_references']['by_reference'][
-    other
-  ]
+  ((at, c_t, *_),) = found['rejection_references']['by_reference'][other]
   # The samples are the test images: far from the training set as these are.
   assert at == 0.1
   assert abs(c_t) < 1
+  rejection_references.main(
+    str(study), str(tmp_path / 'class'), ['pixels'], ['test'], 'judging',
+    'class_c_t',
+  )  # fmt: skip
+  found = json.loads((tmp_path / 'class/numbers.json').read_text())
+  ((_, class_c_t, *_),) = found['rejection_references']['by_reference']['test']
   assert abs(class_c_t) < 1
+  assert class_c_t != c_t
+  # Figures 1 and 5: this set, another, and training images among themselves.
+  rejection_samples.main(str(study), str(tmp_path / 'near'), 1, ('test', other))
+  found = json.loads((tmp_path / 'near/numbers.json').read_text())
+  near = found['rejection_samples']
+  assert near[other] == near['test']
+  assert near['training images']['mean'] > 0
+  assert (tmp_path / 'near/references.png').exists()
   with pytest.raises(SystemExit, match='data.num_further > 0'):
     rejection_references.main(str(study), str(tmp_path), ['pixels'], ['train'])
 

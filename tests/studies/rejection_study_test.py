@@ -154,12 +154,21 @@ def test_collapse_stops_with_the_step_and_keeps_the_state(tmp_path, search):
     ('score.num_class_cells', 900, r'num_class_cells=900: .* in \[1, '),
     ('train.num_evaluated', 1, 'config.train.num_evaluated=1'),
     ('data.num_train', 5000, 'num_train=5000'),
+    ('data.num_train', 8, 'num_train=8: expected an image of every class'),
   ],
 )
 def test_bad_values_are_named(tmp_path, key, value, message):
   with pytest.raises(ValueError, match=message):
     study.run(load('digits_gan', **{key: value}), tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_an_automatic_threshold_of_zero_is_no_rejection(tmp_path, monkeypatch):
+  """It would train plainly, and not say so."""
+  zero = lambda *_, **__: 0.0
+  monkeypatch.setattr(rejection_setting, 'rejection_threshold', zero)
+  with pytest.raises(ValueError, match="config.threshold='auto' is 0"):
+    rejection_setting.prepare(load('digits_gan', threshold='auto'), tmp_path)
 
 
 def test_an_encoder_of_the_training_images_is_refused(tmp_path):
@@ -246,7 +255,7 @@ def test_one_step_of_every_config(tmp_path, name):
     compare=False,
     **{
       'data.source': fake_source(tmp_path, 1 if is_grey else 3),
-      'data.test_split': '', 'data.pad': 0, 'data.num_train': 20,
+      'data.test_split': '', 'data.pad': 0, 'data.num_train': 40,
       'data.num_test': 20, 'data.num_further': 0,
       'train.num_repeats': 1, 'train.steps': 1, 'train.batch_size': 2,
       'train.discriminator_steps': 1, 'score.num_samples': 30,

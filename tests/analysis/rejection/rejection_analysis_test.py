@@ -65,6 +65,25 @@ def test_too_few_samples_a_class_leave_class_numbers_out():
   assert math.isfinite(found.c_t)
 
 
+def test_samples_where_no_test_image_lies_leave_c_t_out():
+  """As those of a generator that has collapsed may; and it claims nothing."""
+  far = np.repeat([[0.0, 0.0], [50.0, 0.0]], 150, axis=0)
+  rng = np.random.default_rng(0)
+  train = far + rng.normal(size=(300, 2))
+  test = rng.normal(size=(300, 2))
+  sets = rejection.EmbeddedSets('points', 'euclidean', train, test)
+  found = rejection.score_model(
+    sets, far[150:] + rng.normal(size=(150, 2)), (*LABELS[:2], LABELS[2][:150]),
+    threshold=0.1, num_cells=2, num_permutations=19,
+  )  # fmt: skip
+  assert math.isnan(found.c_t)
+  assert found.c_t_p_value == found.c_t_farther_p_value == 1
+  arm = rejection.summarize([found, found])
+  assert arm.p_value == 1
+  assert math.isnan(arm.mean['c_t'])
+  assert math.isfinite(arm.mean['frechet'])
+
+
 def change(model, **numbers):
   return model._replace(**numbers)
 
