@@ -142,12 +142,14 @@ def key_numbers(
       f'p = {format_number(copying.p_value, digits=2)}',
       'No share is stated where no copying is found for sure.',
     )
+  found = int((copying.q_value <= LEVEL).sum())
+  lowest = format_number(copying.q_value.min(), digits=2)
   return [
     share,
     page.KeyNumber(
       'Samples that stand out',
-      f'{int((copying.q_value <= LEVEL).sum()):,} of {analysis.sizes[2]:,}',
-      'at most 5 % of them falsely',
+      f'{found:,} of {analysis.sizes[2]:,}',
+      'at most 5 % of them falsely' if found else f'the lowest q is {lowest}',
       'One by one, nearer to a training point than chance allows.',
     ),
     page.KeyNumber(

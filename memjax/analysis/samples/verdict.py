@@ -12,6 +12,7 @@ import numpy as np
 
 from memjax.analysis.page import format_number, format_p
 from memjax.analysis.samples.analysis import SampleAnalysis
+from memjax.scores.copying import CopyingTest
 from memjax.stats import LEVEL
 
 __all__ = ['SampleVerdict', 'View', 'judge_samples']
@@ -116,7 +117,7 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
   strong = test.ratio_p_value[test.ratios >= _COPY_RATIO]
   sure = (
     f'Nearer to training than to test points: {format_p(test.p_value, floor)} '
-    'against relabelled training and test points.'
+    f'against relabelled training and test points.{_exact(test)}'
   )
   is_strong = strong.size and strong.min() <= LEVEL
   if is_strong and test.interval.low > 0:
@@ -129,10 +130,17 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       f'of training points ({test.ratio:g} times nearer to them than to test '
       'points).'
     )
-    sure += (
-      f' 95 % interval of that share: {low} to {high}. {count:,} samples stand '
-      f'out one by one, at most {LEVEL:.0%} of them falsely.'
-    )
+    sure += f' 95 % interval of that share: {low} to {high}. '
+    if count:
+      sure += (
+        f'{count:,} samples stand out one by one, at most {100 * LEVEL:g} % of '
+        'them falsely.'
+      )
+    else:
+      sure += (
+        f'None stands out one by one: {analysis.sizes[1]:,} test points are too '
+        'few to say so of single samples.'
+      )
     return 'copies' if is_sure else 'leans', text, sure
   found = test.q_value <= LEVEL
   if found.any():
@@ -149,9 +157,9 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       f'{"It copies" if is_sure else "Possibly it copies"}: '
       f'{int(found.sum()):,} samples are so near to {points}, beside the test '
       'points, as hardly any test point is. Look at them.',
-      f'At most {LEVEL:.0%} of them are expected to be so by chance. By '
+      f'At most {100 * LEVEL:g} % of them are expected to be so by chance. By '
       'relabelling, copies of few points, or beside few test points, cannot be '
-      f'told: {format_p(test.p_value, floor)}.',
+      f'told: {format_p(test.p_value, floor)}.{_exact(test)}',
     )
   if test.p_value <= LEVEL:
     best = int(np.argmin(test.ratio_p_value))
@@ -180,6 +188,18 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       'samples and more test points. '
     )
   return 'no_copying', 'No copying found.', power + sure
+
+
+def _exact(test: CopyingTest) -> str:
+  """How many samples are training points, to the last bit."""
+  count = int(np.isinf(test.sample_ratio).sum())
+  if not count:
+    return ''
+  return (
+    f' {count:,} samples are exactly a training point, and no test point.'
+    if count > 1
+    else ' 1 sample is exactly a training point, and no test point.'
+  )
 
 
 def _copying_view(analysis: SampleAnalysis, kind: str) -> View:

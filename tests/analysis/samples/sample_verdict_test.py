@@ -225,3 +225,23 @@ def test_p_values_do_not_claim_more_than_their_tests(honest):
     'p ≤ 0.002'
   ]
   assert {view.num_tests for view in verdict.views} == {1, 2}
+
+
+def test_exact_copies_are_named_where_no_single_one_stands_out(honest):
+  """Of ten copies beside few test points q cannot be below 0.05."""
+  ratio = honest.copying.sample_ratio.copy()
+  ratio[:10] = np.inf
+  q_value = np.full(len(ratio), 0.09)
+  fields = {**copying(0.001), 'sample_ratio': ratio, 'q_value': q_value}
+  found = change(honest, copying=fields)
+  verdict = judge_samples(found)
+  assert '10 samples are exactly a training point' in verdict.uncertainty
+  assert 'None stands out one by one: 150 test points' in verdict.uncertainty
+  assert 'falsely' not in verdict.uncertainty
+  tile = report_page.key_numbers(found, verdict)[1]
+  assert (tile.value, tile.interval) == ('0 of 150', 'the lowest q is 0.09')
+  fields['q_value'] = np.where(np.isinf(ratio), 0.01, 1.0)
+  found = change(honest, copying=fields)
+  verdict = judge_samples(found)
+  assert '10 samples stand out one by one, at most 5 %' in verdict.uncertainty
+  assert report_page.key_numbers(found, verdict)[1].value == '10 of 150'
