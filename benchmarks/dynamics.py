@@ -138,9 +138,7 @@ def main(_) -> None:
       if pair:  # the first compiles and warms up
         seconds[name].append(time.perf_counter() - start)
   ratios = [t / m for m, t in zip(*seconds.values(), strict=True)]
-  own = [
-    dynamics.compare_repeat(config, draw, r) for r, draw in enumerate(draws)
-  ]
+  own = [dynamics.mark_repeat(config, draw, r) for r, draw in enumerate(draws)]
   start = time.perf_counter()
   samples = programs.sample(state, 0)
   sampled = time.perf_counter()

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # From the first row of a block and its radii to a code for each pair.
-Comparison = Callable[[int, list[np.ndarray]], list[np.ndarray]]
+Compare = Callable[[int, list[np.ndarray]], list[np.ndarray]]
 
 _INSTEAD = (
   'inside jit, call nearest_neighbors and compute the statistic from its '
@@ -293,7 +293,7 @@ _OUTSIDE, _INSIDE, _DOUBTFUL = 0, 1, 2
 
 def _direct_comparison(
   queries: Matrix, references: Matrix, rows: int
-) -> Comparison:
+) -> Compare:
   """Codes the pairs of a block of queries, doubtful at the last bits."""
 
   def compare(start: int, radii: list[np.ndarray]) -> list[np.ndarray]:
@@ -310,7 +310,7 @@ def _direct_comparison(
 
 def _device_comparison(
   queries: Matrix, references: Matrix, rows: int
-) -> Comparison:
+) -> Compare:
   """The same from the matmul form, with more doubtful pairs."""
   x, y, scale = _to_float32(queries, references)
   y = jnp.asarray(y)

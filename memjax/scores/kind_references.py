@@ -28,11 +28,11 @@ from memjax.scores.memorized_kinds import (
 __all__ = [
   'KINDS',
   'TEST_SETS',
-  'Comparison',
-  'compare',
+  'MarkedSets',
   'count_repeats',
   'equal_rows',
   'equal_subset',
+  'mark_kinds',
 ]
 
 # The last is a part of the inliers that is as large as the smallest kind that
@@ -41,14 +41,14 @@ KINDS = ('all', *INJECTED, 'inlier_subset')
 TEST_SETS = ('with_outliers', 'without_outliers')
 
 
-class Comparison(NamedTuple):
+class MarkedSets(NamedTuple):
   """One repeat's training points and one of its test sets."""
 
   train: Reference
   test: Reference
 
 
-def compare(draw: Draw, test_set: str, *, seed: int) -> Comparison:
+def mark_kinds(draw: Draw, test_set: str, *, seed: int) -> MarkedSets:
   """Marks the kinds of a draw and leaves as many of each in train and test.
 
   Args:
@@ -63,8 +63,8 @@ def compare(draw: Draw, test_set: str, *, seed: int) -> Comparison:
   Example:
     >>> from memjax.data.synthetic import Injection, draw_points
     >>> draw = draw_points('line', 50, Injection(num_outliers=4), seed=0)
-    >>> comparison = compare(draw, 'with_outliers', seed=0)
-    >>> comparison.train.member.sum(axis=0)
+    >>> marked = mark_kinds(draw, 'with_outliers', seed=0)
+    >>> marked.train.member.sum(axis=0)
     array([54, 50,  4,  0,  4])
   """
   validate.one_of('test_set', test_set, TEST_SETS)
@@ -79,7 +79,7 @@ def compare(draw: Draw, test_set: str, *, seed: int) -> Comparison:
     kept = np.flatnonzero(test.kind != OUTLIER)
   rows, test_rows = equal_rows(train.kind, test.kind[kept], seed=seed)
   test_rows = kept[test_rows]
-  return Comparison(
+  return MarkedSets(
     _reference(train, rows, size, seed), _reference(test, test_rows, size, seed)
   )
 
@@ -97,14 +97,14 @@ def _reference(
 
 def count_repeats(
   samples: Float[np.ndarray, 'R g d'],
-  comparisons: Sequence[Sequence[Comparison]],
+  marked: Sequence[Sequence[MarkedSets]],
   ratios: Sequence[float],
 ) -> dict[str, Float[np.ndarray, 'R S *_']]:
   """`count_memorized` of each repeat's samples against each of its test sets.
 
   Args:
     samples: of R repeats.
-    comparisons: [R][S].
+    marked: [R][S].
     ratios: r numbers.
 
   Returns:
@@ -118,13 +118,13 @@ def count_repeats(
     for name in KindCounts._fields
   }
   counts = {
-    name: np.full((len(samples), len(comparisons[0]), *shape), np.nan)
+    name: np.full((len(samples), len(marked[0]), *shape), np.nan)
     for name, shape in shapes.items()
   }
   for r, points in enumerate(samples):
     if not np.isfinite(points).all():
       continue
-    for s, (train, test) in enumerate(comparisons[r]):
+    for s, (train, test) in enumerate(marked[r]):
       found = count_memorized(train, test, points, ratios=tuple(ratios))
       for name, value in found._asdict().items():
         counts[name][r, s] = value

@@ -16,13 +16,13 @@ from memjax import files, run_folder, validate
 from memjax.analysis.dynamics import report as dynamics_report
 from memjax.analysis.dynamics.curves import DYNAMICS_FILE, Dynamics
 from memjax.data import synthetic
-from memjax.scores.kind_references import KINDS, Comparison, count_repeats
+from memjax.scores.kind_references import KINDS, MarkedSets, count_repeats
 from memjax.studies.dynamics_programs import make_programs
 from memjax.studies.dynamics_setting import (
-  Plan,
-  compare_repeat,
+  Setting,
   draw_repeat,
-  make_plan,
+  make_setting,
+  mark_repeat,
 )
 from memjax.training.canary import CanaryCounts, canaries_are_memorized
 from memjax.training.epochs import EpochState
@@ -43,11 +43,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """
   num_repeats = validate.integer('config.num_repeats', config.num_repeats, 1)
   validate.integer('config.seed', config.seed, 0, 2**32 - 1)
-  plan = make_plan(config)
+  setting = make_setting(config)
   draws = [draw_repeat(config, repeat) for repeat in range(num_repeats)]
-  comparisons = [
-    compare_repeat(config, draw, r) for r, draw in enumerate(draws)
-  ]
+  marked = [mark_repeat(config, draw, r) for r, draw in enumerate(draws)]
   programs = make_programs(config, draws)
   run_folder.claim(
     workdir,
@@ -63,7 +61,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     len(draws[0].train.points),
     config.data.shape,
     config.train.epochs,
-    len(plan.visits),
+    len(setting.visits),
     jax.default_backend(),
   )
   finished = run_resumable(
@@ -71,11 +69,11 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     programs.advance,
     config.train.epochs,
     workdir / 'checkpoints',
-    visits=plan.visits,
-    visit=_make_visit(plan, programs, comparisons, workdir),
+    visits=setting.visits,
+    visit=_make_visit(setting, programs, marked, workdir),
     unit='points·models trained',
     units_per_step=num_repeats * len(draws[0].train.points),
-    checkpoint_seconds=plan.checkpoint_seconds,
+    checkpoint_seconds=setting.checkpoint_seconds,
   )
   failed = np.asarray(finished.state.failed)
   if failed.all():
@@ -83,51 +81,51 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'All {num_repeats} repeats diverged, the first in epoch {failed.min()}. '
       f'Try --config.train.learning_rate={config.train.learning_rate / 3:.1g}.'
     )
-  visited = [epoch for epoch in plan.visits if epoch <= finished.step]
+  visited = [epoch for epoch in setting.visits if epoch <= finished.step]
   dynamics_report.write(
     workdir,
     dynamics_report.Study(
-      dynamics=_join(config, workdir, visited, draws, plan, comparisons),
+      dynamics=_join(config, workdir, visited, draws, setting, marked),
       shape=config.data.shape,
       gaps=np.array([draw.gap for draw in draws]),
       failed=failed,
       stopped_at=finished.step if finished.is_stopped else None,
-      comparison=comparisons[0][0],
+      marked=marked[0][0],
       samples={
         epoch: _load_samples(workdir, epoch)[0]
-        for epoch in plan.shown
+        for epoch in setting.shown
         if epoch in visited
       },
     ),
   )
 
 
-def _make_visit(plan, programs, comparisons, workdir) -> Callable:
+def _make_visit(setting, programs, marked, workdir) -> Callable:
   """Samples all repeats, counts, and says whether to stop."""
 
   def visit(epoch: int, state: EpochState) -> bool:
     samples = programs.sample(state, epoch)
-    counts = count_repeats(samples, comparisons, plan.ratios)
+    counts = count_repeats(samples, marked, setting.ratios)
     loss = np.where(state.failed > 0, np.nan, np.asarray(state.loss))
     files.save_arrays(_part(workdir, epoch), **counts, loss=loss)
-    if epoch in plan.shown:
+    if epoch in setting.shown:
       files.save_arrays(_samples(workdir, epoch), samples=samples)
     if (np.asarray(state.failed) > 0).all():
       return True
-    return bool(plan.canary_level) and _must_stop(counts, plan)
+    return bool(setting.canary_level) and _must_stop(counts, setting)
 
   return visit
 
 
-def _must_stop(counts: dict[str, Any], plan: Plan) -> bool:
+def _must_stop(counts: dict[str, Any], setting: Setting) -> bool:
   """Whether the outliers, as canaries, begin to be memorized: all repeats."""
-  at = (slice(None), plan.canary_set, 0, KINDS.index('outlier'))
+  at = (slice(None), setting.canary_set, 0, KINDS.index('outlier'))
   return canaries_are_memorized(
     CanaryCounts(
       copied=int(np.nansum(counts['copied'][at])),
       control=int(np.nansum(counts['swapped_copied'][at])),
     ),
-    level=plan.canary_level,
+    level=setting.canary_level,
   )
 
 
@@ -149,15 +147,15 @@ def _join(
   workdir: pathlib.Path,
   epochs: list[int],
   draws: list[synthetic.Draw],
-  plan: Plan,
-  comparisons: list[list[Comparison]],
+  setting: Setting,
+  marked: list[list[MarkedSets]],
 ) -> Dynamics:
   """All visits' counts, in one file."""
   parts = []
   for epoch in epochs:
     with np.load(_part(workdir, epoch)) as part:
       parts.append({name: part[name] for name in part.files})
-  train = comparisons[0][0].train
+  train = marked[0][0].train
   dynamics = Dynamics(
     epochs=np.array(epochs),
     **{name: np.stack([part[name] for part in parts]) for name in parts[0]},
@@ -165,7 +163,7 @@ def _join(
     members=np.array([len(np.unique(train.group[m])) for m in train.member.T]),
     kinds=KINDS,
     test_sets=tuple(config.evaluate.test_sets),
-    ratios=plan.ratios,
+    ratios=setting.ratios,
   )
   files.save_arrays(workdir / DYNAMICS_FILE, **dynamics._asdict())
   return dynamics

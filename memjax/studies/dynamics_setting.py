@@ -7,14 +7,14 @@ from ml_collections import ConfigDict
 
 from memjax import validate
 from memjax.data import synthetic
-from memjax.scores.kind_references import TEST_SETS, Comparison, compare
+from memjax.scores.kind_references import TEST_SETS, MarkedSets, mark_kinds
 
-__all__ = ['Plan', 'compare_repeat', 'draw_repeat', 'make_plan']
+__all__ = ['Setting', 'draw_repeat', 'make_setting', 'mark_repeat']
 
 _SUBSET = 7  # 0, 1 and 2 are the draws of `synthetic.draw_points`
 
 
-class Plan(NamedTuple):
+class Setting(NamedTuple):
   """The checked numbers of a config."""
 
   visits: list[int]
@@ -49,9 +49,9 @@ def draw_repeat(config: ConfigDict, repeat: int) -> synthetic.Draw:
   )
 
 
-def compare_repeat(
+def mark_repeat(
   config: ConfigDict, draw: synthetic.Draw, repeat: int
-) -> list[Comparison]:
+) -> list[MarkedSets]:
   """What the samples of a repeat are compared with, each test set."""
   names = config.evaluate.test_sets
   if not names:
@@ -60,14 +60,14 @@ def compare_repeat(
     )
   sequence = np.random.SeedSequence([config.seed, repeat, _SUBSET])
   seed = int(sequence.generate_state(1)[0])
-  return [compare(draw, name, seed=seed) for name in names]
+  return [mark_kinds(draw, name, seed=seed) for name in names]
 
 
-def make_plan(config: ConfigDict) -> Plan:
+def make_setting(config: ConfigDict) -> Setting:
   """The checked numbers of a config."""
   visits = _visits(config)
   train = config.train
-  return Plan(
+  return Setting(
     visits=visits,
     shown=_shown(config, visits),
     ratios=_ratios(config),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from memjax.data.synthetic import Injection, draw_points
-from memjax.scores.kind_references import KINDS, compare, count_repeats
+from memjax.scores.kind_references import KINDS, count_repeats, mark_kinds
 from memjax.training.canary import (
   CanaryCounts,
   canaries_are_memorized,
@@ -26,10 +26,8 @@ def test_false_alarms_are_as_rare_as_the_level_says():
     'line', 40, injection, seed=0, repeat=repeat
   )
   samples = np.stack([draw(1000 + r).train.points for r in range(400)])
-  comparisons = [
-    [compare(draw(r), 'with_outliers', seed=r)] for r in range(400)
-  ]
-  counts = count_repeats(samples, comparisons, (1.5,))
+  marked = [[mark_kinds(draw(r), 'with_outliers', seed=r)] for r in range(400)]
+  counts = count_repeats(samples, marked, (1.5,))
   at = (slice(None), 0, 0, KINDS.index('outlier'))
   pairs = np.stack([counts['copied'][at], counts['swapped_copied'][at]], axis=1)
   assert pairs.mean() > 3  # there is something to alarm

@@ -27,7 +27,7 @@ from memjax.analysis.dynamics.verdict import (
 from memjax.analysis.page import format_number
 from memjax.neighbors_tree import few_dimensional_neighbors
 from memjax.scores.distance_ratio import memorized_null_rate
-from memjax.scores.kind_references import Comparison
+from memjax.scores.kind_references import MarkedSets
 from memjax.scores.relabelling import is_nearer
 
 __all__ = ['Study', 'write']
@@ -65,7 +65,7 @@ class Study(NamedTuple):
     gaps: [R], distance of each outlier cluster to the shape.
     failed: int [R], the epoch in which a repeat diverged, or 0.
     stopped_at: the epoch at which canaries ended training, or None.
-    comparison: of the first repeat, with the first test set.
+    marked: of the first repeat, with the first test set.
     samples: by epoch, those of the first repeat.
   """
 
@@ -74,7 +74,7 @@ class Study(NamedTuple):
   gaps: Float[np.ndarray, ' R']
   failed: Int[np.ndarray, ' R']
   stopped_at: int | None
-  comparison: Comparison
+  marked: MarkedSets
   samples: Mapping[int, Float[np.ndarray, 'g 2']]
 
 
@@ -251,7 +251,7 @@ def _num_members(dynamics: Dynamics, kind: str) -> int:
 
 
 def _places(study: Study, ratio: float) -> page.Section:
-  train, test = study.comparison
+  train, test = study.marked
   near = {
     epoch: few_dimensional_neighbors(samples, train.points)
     for epoch, samples in study.samples.items()
