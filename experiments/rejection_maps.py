@@ -41,6 +41,7 @@ def main(run: str, out: str, arm: str, label: int) -> None:
   sets = rejection_folder.embed_sets(folder, 'rejecting')
   own = rejection_folder.load_images(folder).train.labels == label
   train = sets.train[own][:_MOST]
+  arm = arm or rejection_folder.last_arm(folder)
   stages = {}
   for path in sorted((folder / 'arrays/stages').glob(f'{arm}_*.npz')):
     with np.load(path) as saved:
@@ -76,6 +77,8 @@ def main(run: str, out: str, arm: str, label: int) -> None:
 if __name__ == '__main__':
   _RUN = flags.DEFINE_string('run', None, 'A study.', required=True)
   _OUT = flags.DEFINE_string('out', None, 'For pictures.', required=True)
-  _ARM = flags.DEFINE_enum('arm', 'plain', rejection_folder.ARMS, 'Arm.')
+  _ARM = flags.DEFINE_enum(
+    'arm', '', ['', *rejection_folder.ARMS], 'Empty: with rejection, if any.'
+  )
   _CLASS = flags.DEFINE_integer('label', 1, 'Class.')
   app.run(lambda _: main(_RUN.value, _OUT.value, _ARM.value, _CLASS.value))

@@ -58,7 +58,7 @@ def main(
   own = exact_neighbors(
     sets.train, sets.train, metric=sets.metric, exclude_self=True
   )
-  of_sets['training images'] = own.distance[:, 0]
+  of_sets['training images to one another'] = own.distance[:, 0]
   pictures, near = {}, {}
   for arm in rejection_folder.read_numbers(folder)['arms']:
     images, labels = (x[0] for x in rejection_folder.read_samples(folder, arm))

@@ -75,7 +75,7 @@ def test_samples_by_distance_and_maps(sweep, tmp_path):
 
   run = str(next(sweep[0].glob('threshold_0.*')))
   rejection_samples.main(run, str(tmp_path), 1, ('test', 'train'))
-  rejection_maps.main(run, str(tmp_path), 'rejection', 1)
+  rejection_maps.main(run, str(tmp_path), '', 1)
   assert (tmp_path / 'sorted_nearest_rejection.png').exists()
   assert (tmp_path / 'map_stages.png').exists()
 

@@ -165,7 +165,7 @@ def test_samples_are_scored_against_another_test_set(tmp_path):
   found = json.loads((tmp_path / 'near/numbers.json').read_text())
   near = found['rejection_samples']
   assert near[other] == near['test']
-  assert near['training images']['mean'] > 0
+  assert near['training images to one another']['mean'] > 0
   assert (tmp_path / 'near/references.png').exists()
   with pytest.raises(SystemExit, match='data.num_further > 0'):
     rejection_references.main(str(study), str(tmp_path), ['pixels'], ['train'])
