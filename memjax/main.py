@@ -1,5 +1,6 @@
 """Runs one study: `python -m memjax.main --config=configs/digits_vae.py`."""
 
+import difflib
 import hashlib
 import importlib
 import json
@@ -30,21 +31,26 @@ def resolve_config(path: str) -> str:
 
   Raises:
     FileNotFoundError: naming the configs there are.
+    ValueError: a variant of a config that has none.
   """
   name, colon, variant = path.partition(':')
   package = pathlib.Path(__file__).resolve().parent
   shipped = (package, package.parent)  # in the wheel; in a checkout
   for folder in (pathlib.Path(), *shipped):
     if (folder / name).is_file():
+      if variant and 'def get_config()' in (folder / name).read_text('utf-8'):
+        raise ValueError(f'--config={path!r}: {name} has no variants.')
       return str(folder / name) + colon + variant
-  known = sorted(
-    f'configs/{file.name}'
+  known = {
+    file.stem: f'configs/{file.name}'
     for folder in shipped
-    for file in (folder / 'configs').glob('[a-z]*.py')
-  )
+    for file in sorted((folder / 'configs').glob('[a-z]*.py'))
+  }
+  near = difflib.get_close_matches(pathlib.Path(name).stem, known, n=1)
+  hint = f' Did you mean {known[near[0]]}{colon}{variant}?' if near else ''
   raise FileNotFoundError(
     f'--config={path!r}: no such file here or among the shipped configs: '
-    + ', '.join(known)
+    f'{", ".join(known.values())}.{hint}'
   )
 
 
@@ -122,7 +128,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
   """One study, from flags to report."""
   if len(argv) > 1:
-    raise ValueError(f'argument {argv[1]!r}: expected flags only.')
+    hint = f' Did you mean --config={argv[1]}?' if '.py' in argv[1] else ''
+    raise ValueError(f'argument {argv[1]!r}: expected flags only.{hint}')
   config = flags.FLAGS.config
   text = json.dumps(config.to_dict(), sort_keys=True)
   path = config_flags.get_config_filename(flags.FLAGS['config'])
@@ -179,7 +186,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     sys.exit(f'memjax: no such key in the config: {text}')
   except (flags.Error, TypeError, ValueError, OSError) as error:
     # An error inside a config file comes with its whole traceback as text.
-    sys.exit(f'memjax: {str(error).strip().splitlines()[-1]}')
+    last = str(error).strip().splitlines()[-1]
+    sys.exit(f'memjax: {last.removeprefix("ValueError: ")}')
 
 
 def quiet_libraries() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import subprocess
@@ -46,16 +47,20 @@ def lock(workdir: pathlib.Path, index: int = 0) -> Iterator[None]:
     return
   path = workdir / f'.lock_{index}'
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('w') as file:
+  with path.open('a+') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+      file.seek(0)
       raise ValueError(
-        f'workdir={str(workdir)!r}: another run is at work there; wait for it, '
-        'or pass another --workdir.'
+        f'workdir={str(workdir)!r}: another run is at work there '
+        f'({file.read()}); wait for it, or pass another --workdir.'
       ) from error
     except OSError:
       logging.warning('%s cannot be locked: run one process there.', workdir)
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {platform.node()}')
+    file.flush()
     try:
       yield
     finally:
@@ -130,7 +135,7 @@ def _check_same(
     'the data itself': record['data'],
   }
   different = [
-    f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
+    f'{key}: {_shown(key, old)} there, {_shown(key, new)} now'
     for key in sorted(old.keys() | new.keys())
     if key not in free and old.get(key, ...) != new.get(key, ...)
   ]
@@ -140,6 +145,12 @@ def _check_same(
       + '; '.join(different)
       + '). Pass another --workdir, or the same config.'
     )
+
+
+def _shown(key: str, values: dict[str, Any]) -> str:
+  """A value for an error; of the data's digest what tells two apart."""
+  value = values.get(key, 'absent')
+  return repr(value[:12] if key == 'the data itself' else value)
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any]:

@@ -2,22 +2,33 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-__all__ = ['finite', 'host_array', 'integer', 'one_of', 'real']
+__all__ = ['finite', 'folder', 'host_array', 'integer', 'one_of', 'real']
 
 
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-  """Returns `value` as an int in [low, high]; ValueError otherwise."""
+def integer(
+  name: str, value: Any, low: int, high: int | None = None, *, hint: str = ''
+) -> int:
+  """Returns `value` as an int in [low, high]; ValueError otherwise.
+
+  Args:
+    name: the argument's name, for the error.
+    value: any value.
+    low: the smallest that is accepted.
+    high: the largest; None: there is none.
+    hint: a sentence that ends the error, from its space on.
+  """
   is_integer = isinstance(value, int | np.integer) and not isinstance(
     value, bool | np.bool_
   )
   if not is_integer or value < low or (high is not None and value > high):
     above = f'{low} or more' if high is None else f'in [{low}, {high}]'
-    raise ValueError(f'{name}={value!r}: expected an integer {above}.')
+    raise ValueError(f'{name}={value!r}: expected an integer {above}.{hint}')
   return int(value)
 
 
@@ -49,6 +60,17 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
   hint = f' Did you mean {near[0]!r}?' if near else ''
   choices = ', '.join(repr(a) for a in allowed)
   raise ValueError(f'{name}={value!r}: expected one of {choices}.{hint}')
+
+
+def folder(name: str, value: str | Path) -> Path:
+  """Returns `value` as the path of a folder; FileNotFoundError otherwise."""
+  path = Path(value).expanduser()
+  if not path.is_dir():
+    problem = 'is a file' if path.exists() else 'does not exist'
+    raise FileNotFoundError(
+      f'{name}={str(value)!r} {problem}: expected a folder.'
+    )
+  return path
 
 
 def host_array(

@@ -176,6 +176,8 @@ def test_audit_of_log_probabilities(tmp_path):
     (('--config.train.epoch=3',), 'Did you mean "epochs"'),
     (('--config.trian.epochs=3',), 'Did you mean "train"'),
     (('--config.train.epochs=ten',), "--config.train.epochs=ten"),
+    (('configs/audit.py',), 'Did you mean --config=configs/audit.py?'),
+    (('--config=configs/digits_vae.py:smal',), "memjax: variant='smal': exp"),
     (('--config.train.epochs=0',), 'config.train.epochs=0: expected an int'),
     (('--config.folds.num_folds=1',), r'num_folds=1: expected an integer in'),
     (('--config.score.estimator=mean_lgo',), "Did you mean 'mean_log'"),
@@ -208,6 +210,12 @@ def test_shipped_configs_are_found_from_anywhere(tmp_path, monkeypatch):
   )
   assert pathlib.Path(path).is_file()
   assert variant == 'small'
+  with pytest.raises(
+    FileNotFoundError, match=r'Did you mean configs/digits_vae\.py:small\?'
+  ):
+    resolve_config('digits_vae:small')
+  with pytest.raises(ValueError, match=r'configs/audit\.py has no variants'):
+    resolve_config('configs/audit.py:small')
   (tmp_path / 'configs').mkdir()
   (tmp_path / 'configs/audit.py').write_text('')
   assert resolve_config('configs/audit.py') == 'configs/audit.py'

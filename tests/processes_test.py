@@ -5,6 +5,7 @@ Each is the real program. The shared folder is all that they have in common.
 
 import os
 import pathlib
+import platform
 import signal
 import socket
 import subprocess
@@ -338,6 +339,19 @@ def test_whoever_comes_first_claims_the_folder(tmp_path):
   run_folder.claim(folder, {'a': 1}, 'data')
   with pytest.raises(ValueError, match=r'config\.a: 1 there, 2 now'):
     run_folder.claim(folder, {'a': 2}, 'data')
+  with pytest.raises(ValueError, match="'data' there, '012345678901' now"):
+    run_folder.claim(folder, {'a': 1}, '0123456789012345')
+
+
+def test_who_is_at_work_in_a_folder_is_named(tmp_path):
+  (tmp_path / '.lock_0').write_text('a process that was killed long ago')
+  with run_folder.lock(tmp_path):
+    with pytest.raises(
+      ValueError,
+      match=rf'there \(process {os.getpid()} on {platform.node()}\);',
+    ):
+      with run_folder.lock(tmp_path):
+        pass
 
 
 def test_a_process_that_is_to_come_back_is_waited_for(tmp_path):

@@ -43,7 +43,7 @@ class Published(NamedTuple):
     layouts: every form it is found in.
     digests: file or archive -> 'algorithm:hexadecimal digest'.
     urls: file or archive -> mirrors; empty if it must be fetched by hand.
-    by_hand: where a person gets it.
+    by_hand: the command that gets it, or where a person does.
     tfds: its name in TensorFlow Datasets, or None.
   """
 
@@ -63,6 +63,10 @@ _IDX_NAMES = (*_IDX_FILES['train'], *_IDX_FILES['test'])
 
 def _mirrors(names: Sequence[str], *hosts: str) -> dict[str, tuple[str, ...]]:
   return {name: tuple(f'{host}/{name}' for host in hosts) for name in names}
+
+
+def _curl(urls: Mapping[str, Sequence[str]]) -> str:
+  return 'curl -L --remote-name-all ' + ' '.join(u for u, *_ in urls.values())
 
 
 _MNIST = Published(
@@ -134,6 +138,10 @@ _CIFAR_TRAIN_PICKLES = {
   'data_batch_5': 'md5:482c414d41f54cd18b22e5b47cb7c3cb',
 }
 
+_CIFAR10_URLS = _mirrors(
+  ['cifar-10-binary.tar.gz'], 'https://www.cs.toronto.edu/~kriz'
+)
+
 _CIFAR10 = Published(
   layouts=(
     Layout(
@@ -160,9 +168,14 @@ _CIFAR10 = Published(
     **_CIFAR_TRAIN_PICKLES,
     'test_batch': 'md5:40351d587109b95175f43aff81a1287e',
   },
-  urls=_mirrors(['cifar-10-binary.tar.gz'], 'https://www.cs.toronto.edu/~kriz'),
-  by_hand='https://www.cs.toronto.edu/~kriz/cifar.html',
+  urls=_CIFAR10_URLS,
+  by_hand=_curl(_CIFAR10_URLS),
   tfds='cifar10',
+)
+
+_CIFAIR10_URLS = _mirrors(
+  ['ciFAIR-10.zip'],
+  'https://github.com/cvjena/cifair/releases/download/v1.0',
 )
 
 _CIFAIR10 = Published(
@@ -179,11 +192,8 @@ _CIFAIR10 = Published(
     **_CIFAR_TRAIN_PICKLES,
     'test_batch': 'md5:01290e6b622a1977a000eff13650aca2',
   },
-  urls=_mirrors(
-    ['ciFAIR-10.zip'],
-    'https://github.com/cvjena/cifair/releases/download/v1.0',
-  ),
-  by_hand='https://cvjena.github.io/cifair/',
+  urls=_CIFAIR10_URLS,
+  by_hand=_curl(_CIFAIR10_URLS),
   tfds=None,
 )
 
@@ -192,16 +202,17 @@ def _cifar10_1(version: str, data: str, labels: str) -> Published:
   files = tuple(
     f'cifar10.1_{version}_{part}.npy' for part in ('data', 'labels')
   )
+  urls = _mirrors(
+    files,
+    'https://raw.githubusercontent.com/modestyachts/CIFAR-10.1/master/datasets',
+  )
   return Published(
     layouts=(Layout({'test': files}, ('', 'datasets'), readers.read_npy_pair),),
     digests=dict(
       zip(files, (f'sha256:{data}', f'sha256:{labels}'), strict=True)
     ),
-    urls=_mirrors(
-      files,
-      'https://raw.githubusercontent.com/modestyachts/CIFAR-10.1/master/datasets',
-    ),
-    by_hand='https://github.com/modestyachts/CIFAR-10.1',
+    urls=urls,
+    by_hand=_curl(urls),
     tfds=f'cifar10_1/{version}',
   )
 

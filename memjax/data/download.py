@@ -85,7 +85,6 @@ def fetch(
     ConnectionError: if no mirror gave the right bytes; it lists each failure.
   """
   path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(path.name + '.part')
   failures = []
   for url in urls:
@@ -133,6 +132,7 @@ def _transfer(url: str, part: Path, report: Report) -> None:
     start = start if _continues(response, start) else 0
     length = response.headers.get('Content-Length')
     total = None if length is None else start + int(length)
+    part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, 'r+b' if start else 'wb') as file:
       file.seek(start)
       report(f'Downloading {url} to {part}')

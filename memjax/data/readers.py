@@ -48,7 +48,13 @@ def count_items(num_items: int | None, available: int) -> int:
   """How many items to keep; ValueError if there are not that many."""
   if num_items is None:
     return available
-  return validate.integer('num_items', num_items, 1, available)
+  return validate.integer(
+    'num_items',
+    num_items,
+    1,
+    available,
+    hint=' None (--config.data.num_items=0) keeps all.',
+  )
 
 
 def decode_images(
@@ -97,9 +103,14 @@ def _decode(name: Any, data: bytes, transform) -> np.ndarray:
         raise ValueError(f'its mode is {image.mode}, not 8 bits a channel')
       image = image.convert('L' if image.mode in ('1', 'L') else 'RGB')
       array = np.asarray(image if transform is None else transform(image))
-  # Pillow raises SyntaxError for broken PNG chunks.
-  except (OSError, SyntaxError, ValueError) as error:
+  except ValueError as error:
     raise ValueError(f'cannot decode image {name}: {error}.') from error
+  # Pillow raises SyntaxError for broken PNG chunks.
+  except (OSError, SyntaxError) as error:
+    raise ValueError(
+      f'cannot decode image {name}: it is damaged, cut off, or none of '
+      f'{", ".join(_FORMATS)}.'
+    ) from error
   return array[..., None] if array.ndim == 2 else array
 
 

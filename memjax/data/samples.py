@@ -4,7 +4,6 @@ Unlike images for training, samples to audit may be any numbers: pixels,
 embeddings, rows of a table.
 """
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -287,12 +286,7 @@ def _read_arrays(name: str, path: Path, *, is_label: bool = False):
   if isinstance(found, np.ndarray):
     return (None, found) if is_label else (found, None)
 
-  def read(key: str) -> np.ndarray:
-    try:
-      return found[key]
-    except (ValueError, zipfile.BadZipFile) as error:
-      raise ValueError(f'{name}={str(path)!r}: {error}') from error
-
+  read = lambda key: user_data.load_array(found, key, f'{name}={str(path)!r}')
   with found as archive:
     keys = list(archive.files)
     labels = read('labels') if 'labels' in keys else None

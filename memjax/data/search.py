@@ -39,13 +39,12 @@ def _cache() -> Path:
 
 def search_roots(name: str, data_dir: str | None) -> list[Path]:
   """The folders to look in for a published set, first to last."""
-  if data_dir is not None and not Path(data_dir).expanduser().is_dir():
-    raise FileNotFoundError(f'data_dir={data_dir!r} is not a folder.')
   cache = Path('~/.cache/memjax').expanduser()
   tfds = Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   bases = [_cache(), cache, Path('/usr/share/datasets'), tfds.expanduser()]
   if data_dir is not None:
-    bases.insert(0, Path(data_dir).expanduser())
+    first = validate.folder('data_dir (--config.data.directory)', data_dir)
+    bases.insert(0, first)
   return [root for base in dict.fromkeys(bases) for root in (base, base / name)]
 
 
@@ -308,6 +307,7 @@ def _not_found(
   return FileNotFoundError(
     f'{name} was not found. Looked for\n{wanted}\nin\n{looked}\n'
     + ''.join(f'{note}\n' for note in notes)
-    + f'To get it by hand: {by_hand}. Put the files into {folder}, '
-    'set MEMJAX_DATA to a folder that holds them, or pass data_dir.'
+    + f'To get it by hand: {by_hand}\nPut the files into {folder}, set '
+    'MEMJAX_DATA to a folder that holds them, or pass data_dir '
+    '(--config.data.directory).'
   )

@@ -12,6 +12,7 @@ from memjax.data.dataset import Dataset
 __all__ = ['class_names', 'load_dataset']
 
 _OWN = ('npz', 'npy', 'folder', 'tfds')
+_SOURCE = 'source (--config.data.source)'
 
 
 def load_dataset(
@@ -72,11 +73,23 @@ def load_dataset(
   if kind in _OWN and path:
     dataset = _own(kind, path, split, data_dir, num_items)
   else:
-    named = ['digits', 'celeba', *catalog.PUBLISHED]
-    allowed = [*named, 'tfds:NAME', *(f'{kind}:PATH' for kind in _OWN[:3])]
-    validate.one_of('source', source, allowed)
+    _check_name(source)
     dataset = _named(source, split, data_dir, num_items)
   return _padded(_first(dataset, num_items), pad)
+
+
+def _check_name(source: str) -> None:
+  """ValueError unless it is that of a published set."""
+  named = ['digits', 'celeba', *catalog.PUBLISHED]
+  path = Path(source).expanduser()
+  kind = 'folder' if source and path.is_dir() else path.suffix[1:]
+  if source not in named and kind in _OWN[:3]:
+    raise ValueError(
+      f'{_SOURCE}={source!r}: a path needs its kind. Did you mean '
+      f'{kind}:{source}?'
+    )
+  allowed = [*named, 'tfds:NAME', *(f'{kind}:PATH' for kind in _OWN[:3])]
+  validate.one_of(_SOURCE, source, allowed)
 
 
 def class_names(source: str, split: str = 'train') -> tuple[str, ...]:
@@ -99,23 +112,27 @@ def class_names(source: str, split: str = 'train') -> tuple[str, ...]:
 def _own(
   kind: str, path: str, split: str, data_dir: str | None, num_items: int | None
 ) -> Dataset:
-  if kind == 'npy':
-    validate.one_of('split', split, ['train'])
-    return user_data.read_npy(path)
   if kind == 'tfds':
     return tfds_reader.read_tfds(
       path, split=split, data_dir=data_dir, num_items=num_items
     )
-  read = {'npz': user_data.read_npz, 'folder': user_data.read_folder}[kind]
-  return read(path, split=split, num_items=num_items)
+  try:
+    if kind == 'npy':
+      validate.one_of('split', split, ['train'])
+      return user_data.read_npy(path)
+    read = {'npz': user_data.read_npz, 'folder': user_data.read_folder}[kind]
+    return read(path, split=split, num_items=num_items)
+  except (ValueError, FileNotFoundError) as error:
+    same = ValueError if isinstance(error, ValueError) else FileNotFoundError
+    raise same(f"{_SOURCE}='{kind}:{path}': {error}") from error
 
 
 def _named(
   source: str, split: str, data_dir: str | None, num_items: int | None
 ) -> Dataset:
+  roots = search.search_roots(source.partition(':')[0], data_dir)
   if source == 'digits':
     return _digits(split)
-  roots = search.search_roots(source.partition(':')[0], data_dir)
   if source == 'celeba':
     return search.find_celeba(split, roots, num_items=num_items)
   validate.one_of('split', split, catalog.PUBLISHED[source].layouts[0].files)

@@ -81,7 +81,9 @@ def _builder(tfds: Any, name: str, data_dir: str | Path | None) -> Any:
     hint = f' Did you mean tfds:{near[0]}?' if near else ''
     # TFDS goes on to list hundreds of names.
     first = str(error).partition('\n')[0]
-    raise ValueError(f"source='tfds:{name}': {first}{hint}") from error
+    raise ValueError(
+      f"source (--config.data.source)='tfds:{name}': {first}{hint}"
+    ) from error
 
 
 def _how_to_prepare(
@@ -103,5 +105,6 @@ def _how_to_prepare(
     '  python -c "import tensorflow_datasets as tfds; '
     f"tfds.builder('{name}', data_dir='{folder}', "
     "file_format='array_record').download_and_prepare()\"\n"
-    f"then load it with data_dir='{folder}'."
+    f"then load it with data_dir='{folder}' "
+    f'(--config.data.directory={folder}).'
   )

@@ -5,6 +5,8 @@ labels of another length are errors that name the array or file.
 """
 
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from memjax.data.dataset import Dataset
 __all__ = [
   'as_uint8',
   'class_names',
+  'load_array',
   'load_numpy',
   'make_dataset',
   'read_folder',
@@ -75,6 +78,8 @@ def as_uint8(
   # A NaN anywhere makes both comparisons False.
   if values.dtype.kind == 'f' and low >= 0 and high <= 1:
     return np.rint(values * np.float32(255)).astype(np.uint8)
+  if values.dtype.kind == 'f':
+    validate.finite(name, values[..., 0] if is_grey else values)
   raise ValueError(
     f'{name} holds {values.dtype} values from {low} to {high}: expected uint8, '
     'bool, integers within 0 … 255, or floats within [0, 1]; convert the '
@@ -132,12 +137,28 @@ def read_npy(path: str | Path) -> Dataset:
 
 
 def load_numpy(path: str | Path) -> Any:
-  """`np.load` without pickles; ValueError with the path for what it refuses."""
+  """`np.load` without pickles; an error with the path for what it refuses."""
+  file = Path(path).expanduser()
+  if not file.is_file():
+    problem = 'is a folder' if file.exists() else 'does not exist'
+    raise FileNotFoundError(f'{path} {problem}: expected an .npy or .npz file.')
   try:
-    return np.load(Path(path).expanduser(), allow_pickle=False)
+    return np.load(file, allow_pickle=False)
   except (ValueError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(
-      f'{path} is not a NumPy file of plain numbers: {error}'
+      f'{path} is not a NumPy file of plain numbers, or damaged: expected an '
+      '.npy or .npz file, as np.save and np.savez write arrays of numbers.'
+    ) from error
+
+
+def load_array(archive: Mapping[str, Any], key: str, path: Any) -> np.ndarray:
+  """One array of an .npz; ValueError with the path for what needs a pickle."""
+  try:
+    return archive[key]
+  except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(
+      f'{path}: {key} is damaged, or holds objects: expected an array of '
+      'numbers, such as np.stack makes of arrays of one shape.'
     ) from error
 
 
@@ -204,10 +225,7 @@ def _load_archive(path: str | Path) -> dict[str, np.ndarray]:
         '%s: %s are not used; known are %s.',
         path, sorted(keys - _NPZ_KEYS), sorted(_NPZ_KEYS),
       )  # fmt: skip
-    try:
-      return {key: archive[key] for key in keys & _NPZ_KEYS}
-    except (ValueError, zipfile.BadZipFile) as error:
-      raise ValueError(f'{path}: {error}') from error
+    return {key: load_array(archive, key, path) for key in keys & _NPZ_KEYS}
 
 
 def _rows_of_split(
@@ -282,9 +300,7 @@ def read_folder(
     ValueError: if there is no image, or one of another size; if splits lie
       beside other folders with images.
   """
-  folder = Path(path).expanduser()
-  if not folder.is_dir():
-    raise FileNotFoundError(f'{folder} is not a folder.')
+  folder = validate.folder('path', path)
   splits = split_folders(folder)
   validate.one_of('split', split, splits or ['train'])
   folder = folder / split if splits else folder

@@ -122,7 +122,9 @@ def _locate(path: str | Path | None, any_weights: bool, download: bool) -> Path:
   if path is not None:
     file = Path(path).expanduser()
     if not file.is_file():
-      raise FileNotFoundError(f'path={str(path)!r} is not a file.')
+      raise FileNotFoundError(
+        f'path (--config.inception_weights)={str(path)!r} is not a file.'
+      )
     if not any_weights:
       weights.verify_weights(file, _SIZE, _SHA256)
     return file
@@ -147,7 +149,8 @@ def _locate(path: str | Path | None, any_weights: bool, download: bool) -> Path:
       f'the weights of the FID Inception were not found. Looked for\n  '
       f'{names[0]} or\n  {names[1]}\nin\n{looked}\n'
       + ''.join(f'{note}\n' for note in notes)
-      + f'To get them: curl -L {_URLS[0]} -o {places[0]}\nor pass path.'
+      + f'To get them: curl -L {_URLS[0]} -o {places[0]}\nor pass path '
+      '(in an audit --config.inception_weights).'
     )
   return found
 

