@@ -1,7 +1,6 @@
 """Somebody else's generator or models: a report without training anything."""
 
 import pathlib
-import zipfile
 
 import numpy as np
 from absl import logging
@@ -26,7 +25,7 @@ from memjax.data.samples import (
   load_samples,
   match_channels,
 )
-from memjax.data.user_data import read_npy
+from memjax.data.user_data import load_numpy, read_npy
 from memjax.distances import sample_sets
 from memjax.embeddings.base import Embedding
 from memjax.neighbors import METRICS
@@ -270,7 +269,8 @@ def _audit_log_px(config: ConfigDict, workdir: pathlib.Path) -> None:
     seed=config.seed,
     groups=items['groups'],
   )
-  report.write(workdir, study, analysis)
+  verdict = report.write(workdir, study, analysis)
+  logging.info('%s', verdict.headline)
 
 
 def _load_required(config: ConfigDict, name: str) -> np.ndarray:
@@ -287,11 +287,9 @@ def _load(config: ConfigDict, name: str) -> np.ndarray | None:
   if not path:
     return None
   try:
-    array = np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
-  except (ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(
-      f'config.{name}={path!r}: expected an .npy file of numbers; {error}.'
-    ) from error
+    array = load_numpy(path)
+  except ValueError as error:
+    raise ValueError(f'config.{name}={path!r}: {error}') from error
   if not isinstance(array, np.ndarray):
     array.close()
     raise ValueError(

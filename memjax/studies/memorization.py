@@ -214,6 +214,7 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     num_samples=config.score.num_samples,
     full=full,
     is_dequantized=config.transform == 'dequantize_logit',
+    is_binarized=config.transform == 'binarize',
   )
   held_out = grid.held_out[kept]
   if not (held_out.any(axis=0) & ~held_out.all(axis=0)).any():
@@ -234,7 +235,8 @@ def _report(config, dataset, grid, groups, divergences, full, workdir) -> None:
     groups=groups,
     encoder_log_px=_finite_or_none(last.get('encoder_log_px')),
   )
-  report.write(workdir, study, analysis)
+  verdict = report.write(workdir, study, analysis)
+  logging.info('%s', verdict.headline)
 
 
 def _name_labels(config: ConfigDict, labels: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from memjax.training.parts import Parts
 from memjax.training.plan import Group, LoopOptions, ModelGrid
 from memjax.training.preemption import StopSignal
 from memjax.training.programs import Programs, score_key
-from memjax.training.progress import Progress
+from memjax.training.progress import Progress, describe_resumption
 from memjax.training.scoring import score_block
 
 __all__ = ['GroupRunner', 'Outcome']
@@ -65,11 +65,13 @@ class GroupRunner:
     self._parts, self._checkpoints = parts, checkpoints
     self._writer, self._stop = writer, stop
     self._saved = time.monotonic()
-    num_scored = sum(len(parts.items(epoch)) for epoch in parts.epochs)
+    total = {'score': 0, 'final': 0}
+    for epoch in parts.epochs:
+      total[self._kind(epoch)] += len(models) * len(parts.items(epoch))
     self._progress = Progress(
       {
         'train': int((~grid.held_out[models]).sum()) * options.epochs,
-        'score': len(models) * num_scored,
+        **total,
       },
       options.scoring.num_samples,
       options.progress_seconds,
@@ -78,8 +80,12 @@ class GroupRunner:
   def run(self, group: Group) -> Outcome:
     """Trains and scores one group from wherever it was."""
     options = self._options
-    with Checkpoints(self._checkpoints / group.name) as checkpoints:
+    directory = self._checkpoints / group.name
+    was_begun = directory.exists()
+    with Checkpoints(directory) as checkpoints:
       carry, epoch, step = self._restore(group, checkpoints)
+      if was_begun:
+        self._tell_resumption(group, epoch, step)
       self._stop_if_asked()
       while True:
         if step == 0 and epoch in self._parts.epochs:
@@ -117,19 +123,20 @@ class GroupRunner:
       )
       found = fresh
     epoch, step = found.metadata['epoch'], found.metadata['step']
-    if epoch or step:
-      logging.info('%s goes on after epoch %d.', group.name, epoch)
     self._writer.keep(
       lambda row: row['group'] != group.name or row['epoch'] <= epoch
     )
     if group.attempt == 0:
       self._progress.skip('train', self._items_trained(group, epoch, step))
-      earlier = [e for e in self._parts.epochs if e < epoch]
-      passed = sum(len(self._parts.items(e)) for e in earlier)
-      self._progress.skip('score', passed * group.size)
+      for earlier in self._parts.epochs:
+        if earlier < epoch:
+          passed = len(self._parts.items(earlier)) * group.size
+          self._progress.skip(self._kind(earlier), passed)
     carry = found.state
     if found is not fresh:
-      state, metrics = layout.spread((carry.state, carry.metrics))
+      # Bound to no device, as a fresh start is: programs are compiled once.
+      host = jax.device_get((carry.state, carry.metrics))
+      state, metrics = layout.spread(jax.tree.map(jnp.array, host))
       carry = carry._replace(state=state, metrics=metrics)
     return carry, epoch, step
 
@@ -145,8 +152,10 @@ class GroupRunner:
     keys = jax.vmap(jax.random.fold_in, (0, None))(group.keys, epoch)
     order = self._programs.order(keys, group.is_train)
     stride = 1
+    where = self._where(group, f'epoch {epoch + 1}/{self._options.epochs}')
     while step < self._steps:
       until = min(step + stride, self._steps)
+      self._progress.start('train', where)
       begin = time.monotonic()
       state, metrics = self._programs.train(
         carry.state,
@@ -165,7 +174,7 @@ class GroupRunner:
         self._items_trained(group, epoch, until)
         - self._items_trained(group, epoch, step),
         seconds,
-        self._where(group, f'epoch {epoch + 1}/{self._options.epochs}'),
+        where,
       )
       stride = max(1, round((until - step) * _SECONDS_PER_CALL / seconds))
       step = until
@@ -217,9 +226,12 @@ class GroupRunner:
     if len(items) < len(ids):
       images, ids = images[items], ids[items]
     arrays, done = self._parts.load(group.name, epoch)
-    self._progress.skip('score', done * group.size)
+    kind = self._kind(epoch)
+    where = self._where(group, f'scoring epoch {epoch}')
+    self._progress.skip(kind, done * group.size)
     keys = self._score_keys(group, epoch)
     while done < len(items):
+      self._progress.start(kind, where)
       begin = time.monotonic()
       stop = min(done + self._options.scoring.items_at_once, len(items))
       found = score_block(
@@ -227,15 +239,12 @@ class GroupRunner:
         self._options.scoring,
         (carry.state.variables, images, ids, keys),
         range(done, stop),
-        is_last=epoch == self._options.last_score_epoch,
+        is_last=kind == 'final',
       )
       for name, array in arrays.items():
         array[:, done:stop] = found[name]
       self._progress.advance(
-        'score',
-        (stop - done) * group.size,
-        time.monotonic() - begin,
-        self._where(group, f'scoring epoch {epoch}'),
+        kind, (stop - done) * group.size, time.monotonic() - begin, where
       )
       done = stop
       if done < len(items) and self._must_save():
@@ -288,6 +297,20 @@ class GroupRunner:
     num_train = (~self._grid.held_out[members]).sum(axis=1)
     seen = np.minimum(step * self._options.batch_size, num_train)
     return int((epoch * num_train + seen).sum())
+
+  def _kind(self, epoch: int) -> str:
+    """Of the work that scoring an epoch is, for the progress line."""
+    return 'final' if epoch == self._options.last_score_epoch else 'score'
+
+  def _tell_resumption(self, group: Group, epoch: int, step: int) -> None:
+    found = describe_resumption(
+      group.models[: group.size] + 1,
+      len(self._grid.repeat),
+      (epoch, self._options.epochs),
+      (step, self._steps),
+      group.attempt,
+    )
+    logging.info('Training of %s.', found)
 
   def _where(self, group: Group, what: str) -> str:
     members = group.models[: group.size]

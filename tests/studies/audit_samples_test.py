@@ -1,6 +1,7 @@
 """The audit of somebody's files: from paths to a report, and every mistake."""
 
 import json
+import logging
 import pathlib
 import runpy
 import subprocess
@@ -534,10 +535,14 @@ def test_ids_labels_and_groups_are_used(log_px_files):
   assert rows[40].startswith('item-39,0,')
 
 
-def test_a_rerun_on_changed_log_probabilities_gives_their_report(log_px_files):
+def test_a_rerun_on_changed_log_probabilities_gives_their_report(
+  log_px_files, caplog
+):
   folder = log_px_files
-  audit.run(settings(folder, **GIVEN), folder / 'run')
+  with caplog.at_level(logging.INFO):
+    audit.run(settings(folder, **GIVEN), folder / 'run')
   before = read(folder)
+  assert before['verdict']['headline'] in caplog.text
   log_px = np.load(folder / 'log_px.npy')
   held_out = np.load(folder / 'held_out.npy')
   log_px[:, :3] -= 50 * held_out[:, :3]

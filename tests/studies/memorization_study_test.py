@@ -1,6 +1,7 @@
 """One step of every config, on data of the right shape."""
 
 import json
+import logging
 import pathlib
 import runpy
 
@@ -179,9 +180,14 @@ def test_if_every_model_diverges_the_report_names_them(tmp_path):
   assert rows[1].startswith('0,0,nan')
 
 
-def test_another_estimator_needs_no_training(tmp_path):
+def test_another_estimator_needs_no_training(tmp_path, caplog):
   config = shrink(load('digits_vae'), tmp_path, (8, 8))
-  memorization.run(config, tmp_path / 'run')
+  with caplog.at_level(logging.INFO):
+    memorization.run(config, tmp_path / 'run')
+  report = json.loads((tmp_path / 'run/report.json').read_text())
+  assert report['verdict']['headline'] in caplog.text
+  page = (tmp_path / 'run/report.html').read_text()
+  assert 'each pixel is drawn black or white' in page  # these are noise
   before = (tmp_path / 'run/metrics.jsonl').stat().st_mtime_ns
   config.score.estimator = 'log_mean_exp'
   memorization.run(config, tmp_path / 'run')

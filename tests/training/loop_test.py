@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import logging
 import shutil
 
 import jax
@@ -15,6 +16,7 @@ from memjax.evaluate import make_score_items
 from memjax.folds import make_folds
 from memjax.likelihood import importance_log_prob
 from memjax.models.vae import VAE, bernoulli_mlp_vae
+from memjax.training import loop
 from memjax.training.checkpoints import Checkpoints
 from memjax.training.loop import train_and_score
 from memjax.training.metrics_writer import MetricsWriter, read_metrics
@@ -199,6 +201,39 @@ def test_running_again_trains_nothing_and_keeps_every_bit(reference):
       again[epoch]['log_px'], arrays[epoch]['log_px']
     )
   assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_a_run_that_goes_on_says_so_and_compiles_once(
+  reference, tmp_path, caplog, monkeypatch
+):
+  shutil.copytree(reference[0], tmp_path / 'copy')
+  # As a kill before the first checkpoint leaves it.
+  second = tmp_path / 'copy/checkpoints/attempt_0_group_001'
+  shutil.rmtree(second)
+  second.mkdir()
+  for part in (tmp_path / 'copy/arrays/parts').glob('*_group_001_*'):
+    part.unlink()
+  is_bound, make_programs = [], loop.make_programs
+
+  def spied(*args, **options):
+    programs = make_programs(*args, **options)
+
+    def train(state, *inputs):
+      is_bound.extend(leaf.committed for leaf in jax.tree.leaves(state))
+      return programs.train(state, *inputs)
+
+    return programs._replace(train=train)
+
+  monkeypatch.setattr(loop, 'make_programs', spied)
+  with caplog.at_level(logging.INFO):
+    _, arrays = run(tmp_path / 'copy', epochs=4)
+  assert 'of models 1 to 4 of 6 goes on after epoch 3 of 4.' in caplog.text
+  assert 'of models 5 to 6 of 6 starts anew: there is no' in caplog.text
+  for where in ('repeat 1-2/2, epoch 4/4', 'repeat 2/2, scoring epoch 3'):
+    assert f'Compiling for {where} …' in caplog.text
+  assert caplog.text.count('Compiling for') == 3  # training, epochs 1 and 3
+  assert not any(is_bound)  # with the rest unbound, one program serves both
+  np.testing.assert_array_equal(arrays[3]['log_px'], reference[1][3]['log_px'])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,13 @@ from memjax.analysis.memorization.report_page import (
   make_unscored_page,
 )
 from memjax.analysis.memorization.report_sections import make_sections
-from memjax.analysis.memorization.study import FullRun, Study, share_rough
+from memjax.analysis.memorization.study import (
+  FullRun,
+  Study,
+  has_twin,
+  loses_colours,
+  share_rough,
+)
 from memjax.analysis.memorization.verdict import Verdict, judge
 from memjax.stats import LEVEL
 
@@ -33,13 +39,17 @@ _SCORES = 'arrays/scores.npz'
 _COLUMNS = ('score', 'std_err', 'p', 'q', 'U', 'V', 'null_mean', 'log_mean_exp')
 
 
-def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
-  """Writes every result of a study into its folder."""
+def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> Verdict:
+  """Writes every result of a study into its folder; returns the verdict."""
   excluded = sum(d['excluded'] for d in study.divergences)
+  twins = has_twin(study)
+  num_twins = None if twins is None else int(twins[analysis.is_scored].sum())
   verdict = judge(
     analysis,
     share_excluded=excluded / len(study.repeat),
     share_rough=share_rough(study),
+    num_twins=num_twins or 0,
+    loses_colours=loses_colours(study),
   )
   _write_arrays(workdir, study, analysis)
   _write_csv(workdir / 'scores.csv', study, analysis)
@@ -53,12 +63,13 @@ def write(workdir: pathlib.Path, study: Study, analysis: Analysis) -> None:
     workdir,
     study,
     verdict,
-    _numbers(study, analysis),
+    {**_numbers(study, analysis), 'num_items_with_twin': num_twins},
     membership_inference=membership_record(attacks),
   )
   report_parts.write_page(
     workdir, make_page(study, analysis, verdict, sections, record)
   )
+  return verdict
 
 
 def write_unscored(workdir: pathlib.Path, study: Study) -> None:

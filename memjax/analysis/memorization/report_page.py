@@ -9,7 +9,11 @@ from memjax.analysis.memorization.analysis import Analysis
 from memjax.analysis.memorization.attacks_section import (
   section as membership_section,
 )
-from memjax.analysis.memorization.study import Study, share_rough
+from memjax.analysis.memorization.study import (
+  Study,
+  loses_intensities,
+  share_rough,
+)
 from memjax.analysis.memorization.verdict import Verdict
 from memjax.stats import LEVEL
 
@@ -36,7 +40,8 @@ def make_page(
       'Mean score',
       number(analysis.mean.value, 'nats'),
       _interval_text(analysis.mean),
-      'What training on an item adds to its log-probability.',
+      'What training on an item adds to its log-probability. Chance alone: '
+      + number(float(np.nanmean(analysis.test.null_mean)), 'nats'),
     ),
     page.KeyNumber(
       'Top 5 % score above',
@@ -203,6 +208,12 @@ def _model_section(study: Study) -> list[page.Section]:
   ]  # fmt: skip
   columns = ['repeat', 'fold', 'attempt', 'epoch', 'reason', 'what was done']
   body = f'{len(study.repeat)} models were trained.'
+  if loses_intensities(study):
+    body += (
+      ' They do not see intensities: each pixel is drawn black or white, with '
+      'its intensity as the probability of white, which is the published way '
+      'for handwritten digits.'
+    )
   if study.estimates is not None:
     body += (
       f' Log p(x) was estimated with {study.num_samples} importance samples: '

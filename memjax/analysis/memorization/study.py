@@ -5,7 +5,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ['FullRun', 'Study', 'share_rough']
+from memjax import files
+
+__all__ = [
+  'FullRun',
+  'Study',
+  'has_twin',
+  'loses_colours',
+  'loses_intensities',
+  'share_rough',
+]
+
+# Pixels further than a tenth from black and white are grey; more than this
+# share of them, and images are not black and white.
+_MOST_GREY = 0.05
+_BLACK, _WHITE = 25, 230
 
 
 class FullRun(NamedTuple):
@@ -40,6 +54,7 @@ class Study(NamedTuple):
     full: the model trained on all items, or None.
     is_dequantized: log p is a density on the 0 … 256 scale of the pixels, so
       that it can be told in bits a dimension.
+    is_binarized: models see each pixel as black or white, drawn at random.
   """
 
   name: str
@@ -54,6 +69,7 @@ class Study(NamedTuple):
   num_samples: int
   full: FullRun | None = None
   is_dequantized: bool = False
+  is_binarized: bool = False
 
 
 def share_rough(study: Study) -> float:
@@ -64,3 +80,38 @@ def share_rough(study: Study) -> float:
   if study.estimates is None:
     return 0.0
   return float((~study.estimates['is_reliable']).mean())
+
+
+def has_twin(study: Study) -> np.ndarray | None:
+  """Which items have an exact copy that trained a model that held them out.
+
+  Copies that all models hold out together, as groups are, do not count.
+
+  Returns:
+    bool [n]; None without images.
+  """
+  if study.images is None:
+    return None
+  digests = [files.fingerprint([image]) for image in study.images]
+  kinds, copy_of = np.unique(digests, return_inverse=True)
+  twin = np.zeros(len(digests), bool)
+  for held_out in study.held_out:
+    is_trained_on = np.bincount(copy_of[~held_out], minlength=len(kinds)) > 0
+    twin |= held_out & is_trained_on[copy_of]
+  return twin
+
+
+def loses_intensities(study: Study) -> bool:
+  """Whether models see black and white where images are not."""
+  if not study.is_binarized or study.images is None:
+    return False
+  some = study.images[:: -(-len(study.images) // 1000)]
+  return bool(((some > _BLACK) & (some < _WHITE)).mean() > _MOST_GREY)
+
+
+def loses_colours(study: Study) -> bool:
+  """Whether that is so of each channel of images in colour."""
+  images = study.images
+  return (
+    loses_intensities(study) and images is not None and images.shape[-1] > 1
+  )

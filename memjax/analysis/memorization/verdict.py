@@ -38,7 +38,12 @@ class Verdict(NamedTuple):
 
 
 def judge(
-  analysis: Analysis, *, share_excluded: float = 0.0, share_rough: float = 0.0
+  analysis: Analysis,
+  *,
+  share_excluded: float = 0.0,
+  share_rough: float = 0.0,
+  num_twins: int = 0,
+  loses_colours: bool = False,
 ) -> Verdict:
   """Turns scores and their null into a verdict.
 
@@ -54,6 +59,9 @@ def judge(
     analysis: the scores of the last epoch and their null.
     share_excluded: of models that diverged and are in no score.
     share_rough: of log-probabilities whose estimate is known to be poor.
+    num_twins: scored items of which a copy was trained on while they were held
+      out.
+    loses_colours: models see each pixel of each channel as black or white.
   """
   smallest_q = float(np.nanmin(analysis.test.q_value))
   smallest = min(float(analysis.test.global_p_value.min()), smallest_q)
@@ -88,7 +96,7 @@ def judge(
     headline,
     _uncertainty(analysis, p_value, floor),
     p_value,
-    _caveats(analysis, share_excluded, share_rough),
+    _caveats(analysis, share_excluded, share_rough, num_twins, loses_colours),
   )
 
 
@@ -120,7 +128,7 @@ def _none_headline(analysis: Analysis, found: np.ndarray) -> str:
   if not np.isnan(analysis.mean.high):
     bias = analysis.mean.value - _excess_mean(analysis)
     most = max(analysis.mean.high - bias, 0.0)
-    text += f': on average at most {most:.2f} nats'
+    text += f': on average at most {most:.2f} nats beyond chance'
   if found.any():
     text += f'; {_name_found(found)}, which may be chance'
   return text + '.'
@@ -144,7 +152,7 @@ def _null_quantile(analysis: Analysis) -> float:
 
 
 def _gain(nats: float) -> str:
-  text = f'adds {nats:.3g} nats to its log-probability'
+  text = f'adds {nats:.3g} nats beyond chance to its log-probability'
   # Nobody has a feeling for a factor of a billion.
   if nats > np.log(1000):
     return text
@@ -160,7 +168,24 @@ def _uncertainty(analysis: Analysis, p_value: float, floor: float) -> str:
     f'{analysis.quantile_95.value:.2f} nats or more, where chance alone would '
     f'give {_null_quantile(analysis):.2f} '
     f'({page.format_p(p_value, min(floor, 1.0))} against models that ignore '
-    'who trained on what).'
+    'who trained on what).' + _why_both(analysis, p_value)
+  )
+
+
+def _why_both(analysis: Analysis, p_value: float) -> str:
+  """Why p can be small although the interval of the mean holds 0."""
+  mean = analysis.mean
+  if p_value > LEVEL or not mean.low <= 0 <= mean.high:
+    return ''
+  if float(analysis.test.global_p_value[0]) * _LOOKS > LEVEL:
+    return (
+      ' The interval of the mean holds 0: p is small by the highest scores, '
+      'not by the mean.'
+    )
+  return (
+    ' The interval holds 0 although p is small: it says what other repeats '
+    f'would give, by Student’s t over {analysis.num_repeats}; p is from '
+    'shuffles within them.'
   )
 
 
@@ -173,8 +198,27 @@ def _interval(interval: Interval) -> str:
   )
 
 
-def _caveats(analysis, share_excluded, share_rough) -> tuple[str, ...]:
+def _caveats(
+  analysis: Analysis,
+  share_excluded: float,
+  share_rough: float,
+  num_twins: int,
+  loses_colours: bool,
+) -> tuple[str, ...]:
   caveats = []
+  if loses_colours:
+    caveats.append(
+      'These models see each pixel of each colour channel as black or white, '
+      'not the images as they are; configs/cifar_vae.py is for colours.'
+    )
+  if num_twins:
+    verb = 'has' if num_twins == 1 else 'have'
+    caveats.append(
+      f'{num_twins:,} of {int(analysis.is_scored.sum()):,} items {verb} an '
+      'exact copy that was trained on while they were held out. A twin in '
+      'training hides memorization: group copies with memjax.near_duplicates, '
+      'and keep groups together with --config.folds.use_groups=True.'
+    )
   if analysis.num_repeats == 1 and not analysis.is_partition:
     caveats.append(
       'The models are no repeated partition of the items, so no score has an '

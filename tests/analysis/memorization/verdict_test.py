@@ -133,6 +133,46 @@ def test_caveats_say_what_limits_the_conclusion():
   assert judge(analysis(3.0), share_excluded=0.5).kind == 'not_valid'
 
 
+def test_twins_and_lost_colours_are_told():
+  verdict = judge(analysis(), num_twins=40, loses_colours=True)
+  colours, twins = verdict.caveats
+  assert 'each colour channel as black or white' in colours
+  assert twins.startswith('40 of 200 items have an exact copy')
+  assert 'near_duplicates' in twins
+  assert '--config.folds.use_groups=True' in twins
+  assert not judge(analysis()).caveats
+
+
+def test_an_interval_with_0_beside_a_small_p_is_explained():
+  """Repeats differ much, and shuffles within them little."""
+  held_out = make_folds(200, 5, num_repeats=2)
+  repeat = np.repeat([0, 1], 5)
+  noise = np.random.default_rng(0).normal(size=held_out.shape) / 10
+
+  def judged(effect):
+    return judge(
+      analyze(
+        {1: noise - effect * held_out}, held_out, repeat,
+        estimator='mean_log', num_permutations=300, seed=0,
+      )
+    ).uncertainty  # fmt: skip
+
+  unsure = judged(np.where(repeat == 0, 0.1, 1.5)[:, None])
+  assert 'interval -' in unsure
+  assert 'p ≤ 0.01' in unsure
+  assert 'Student’s t over 2; p is from shuffles within them.' in unsure
+  assert 'Student' not in judged(1.0)
+  few = 3.0 * (np.arange(200) < 14)
+  assert 'p is small by the highest scores, not by the mean.' in judged(
+    few - few.mean()
+  )
+
+
+def test_headlines_say_that_chance_is_taken_off():
+  for effect in (0.0, 5.0):
+    assert ' nats beyond chance' in judge(analysis(effect)).headline
+
+
 def test_poor_estimates_allow_no_sure_verdict():
   assert judge(analysis(5.0), share_rough=0.4).kind == 'memorizes'
   verdict = judge(analysis(5.0), share_rough=0.9)
