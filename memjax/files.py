@@ -20,15 +20,22 @@ __all__ = [
 ]
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[IO], object]) -> None:
+def write_atomically(
+  path: pathlib.Path, write: Callable[[IO], object], writer: str = ''
+) -> None:
   """Writes beside the path, then renames: a kill leaves the old file or none.
+
+  Args:
+    path: its folder is made if missing.
+    write: given the open file.
+    writer: who writes, where several processes may write the same at once.
 
   Raises:
     OSError: if it could not be written; what was there before is intact.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + '.tmp')
+  temporary = path.with_name(f'{path.name}{writer}.tmp')
   try:
     with temporary.open('wb') as file:
       write(file)
@@ -78,10 +85,10 @@ def write_csv(path: pathlib.Path, columns: Mapping[str, Iterable]) -> None:
   write_atomically(path, lambda file: file.write(content))
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
+def write_json(path: pathlib.Path, content: Any, writer: str = '') -> None:
   """Writes JSON atomically, NaN as null."""
   text = json.dumps(_valid(content), indent=1, ensure_ascii=False) + '\n'
-  write_atomically(path, lambda file: file.write(text.encode()))
+  write_atomically(path, lambda file: file.write(text.encode()), writer)
 
 
 def _valid(value: Any) -> Any:

@@ -93,8 +93,9 @@ def claim(
   """
   path = workdir / 'config.json'
   record = _record(config, data)
+  own = f'.{platform.node()}.{os.getpid()}'
   if not _holds_results(workdir) or not path.exists():
-    files.write_json(path, record)
+    files.write_json(path, record, own)
     return
   found = _read_record(path)
   _check_same(workdir, found, record, free)
@@ -108,7 +109,7 @@ def claim(
         before,
         now,
       )
-  files.write_json(path, record)
+  files.write_json(path, record, own)
 
 
 def _record(config: dict[str, Any], data: str) -> dict[str, Any]:

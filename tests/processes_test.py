@@ -343,6 +343,22 @@ def test_whoever_comes_first_claims_the_folder(tmp_path):
     run_folder.claim(folder, {'a': 1}, '0123456789012345')
 
 
+def test_processes_may_claim_at_the_same_moment(tmp_path, monkeypatch):
+  """One begins and ends while the other is about to rename its file."""
+  claim = lambda: run_folder.claim(tmp_path, {'a': 1}, 'data')
+  first = iter([True])
+
+  def interrupted(_):
+    if next(first, False):
+      with monkeypatch.context() as other:
+        other.setattr(os, 'getpid', lambda: 1)
+        claim()
+
+  monkeypatch.setattr(os, 'fsync', interrupted)
+  claim()
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
 def test_who_is_at_work_in_a_folder_is_named(tmp_path):
   (tmp_path / '.lock_0').write_text('a process that was killed long ago')
   with run_folder.lock(tmp_path):

@@ -138,7 +138,7 @@ def _copying(analysis: SampleAnalysis, floor: float) -> tuple[str, str, str]:
       )
     else:
       sure += (
-        f'None stands out one by one: {analysis.sizes[1]:,} test points are '
+        f'No single one stands out: {analysis.sizes[1]:,} test points are '
         'too few to say so of single samples.'
       )
     return 'copies' if is_sure else 'leans', text, sure

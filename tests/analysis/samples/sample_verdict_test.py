@@ -236,7 +236,7 @@ def test_exact_copies_are_named_where_no_single_one_stands_out(honest):
   found = change(honest, copying=fields)
   verdict = judge_samples(found)
   assert '10 samples are exactly a training point' in verdict.uncertainty
-  assert 'None stands out one by one: 150 test points' in verdict.uncertainty
+  assert 'No single one stands out: 150 test points' in verdict.uncertainty
   assert 'falsely' not in verdict.uncertainty
   tile = report_page.key_numbers(found, verdict)[1]
   assert (tile.value, tile.interval) == ('0 of 150', 'the lowest q is 0.09')
