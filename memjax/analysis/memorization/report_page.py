@@ -53,7 +53,7 @@ def make_page(
     page.KeyNumber(
       'Items that stand out',
       f'{found:,} of {score.size:,}',
-      f'at most {LEVEL:.0%} of them falsely (q ≤ {LEVEL:g})',
+      f'at most {100 * LEVEL:g} % of them falsely (q ≤ {LEVEL:g})',
       'Memorized beyond chance, one by one.',
     ),
     page.KeyNumber(

@@ -205,4 +205,5 @@ def _item_sections(study: Study, analysis: Analysis) -> list[page.Section]:
 
 def _short(score: float) -> str:
   """What fits below a small picture."""
-  return f'{score:+.1f}' if abs(score) < 1000 else f'{score:+.0f}'
+  text = f'{score:+.1f}' if abs(score) < 1000 else f'{score:+.0f}'
+  return text.replace('-', '−')

@@ -73,8 +73,8 @@ def judge(
   if share_excluded > _MOST_EXCLUDED:
     kind = 'not_valid'
     headline = (
-      f'No verdict: {share_excluded:.0%} of the models diverged, and those '
-      'that are left may be a biased selection.'
+      f'No verdict: {100 * share_excluded:.0f} % of the models diverged, and '
+      'those that are left may be a biased selection.'
     )
   elif floor > LEVEL:
     kind = 'not_valid'
@@ -238,14 +238,14 @@ def _caveats(
     )
   if share_excluded:
     caveats.append(
-      f'{share_excluded:.0%} of the models diverged and are excluded. If '
-      'divergence has to do with the data, this biases every number here.'
+      f'{100 * share_excluded:.0f} % of the models diverged and are excluded. '
+      'If divergence has to do with the data, this biases every number here.'
     )
   if share_rough > 0.05:
     caveats.append(
-      f'{share_rough:.0%} of the log-probabilities hang on few importance '
-      'samples (Pareto k̂ above its limit) and are likely too low. What '
-      'differs in this error between models that trained on an item and '
+      f'{100 * share_rough:.0f} % of the log-probabilities hang on few '
+      'importance samples (Pareto k̂ above its limit) and are likely too low. '
+      'What differs in this error between models that trained on an item and '
       'models that did not is counted as memorization.'
     )
   if analysis.estimator == 'log_mean_exp':

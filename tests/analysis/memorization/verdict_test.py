@@ -126,8 +126,8 @@ def test_one_repeat_states_the_floor_and_gives_no_interval():
 def test_caveats_say_what_limits_the_conclusion():
   verdict = judge(analysis(3.0), share_excluded=0.05, share_rough=0.3)
   text = ' '.join(verdict.caveats)
-  assert '5% of the models diverged' in text
-  assert '30% of the log-probabilities hang on few' in text
+  assert '5 % of the models diverged' in text
+  assert '30 % of the log-probabilities hang on few' in text
   verdict = judge(analysis(3.0, estimator='log_mean_exp'))
   assert 'biased upward' in ' '.join(verdict.caveats)
   assert judge(analysis(3.0), share_excluded=0.5).kind == 'not_valid'
