@@ -6,8 +6,8 @@ Data: Fashion-MNIST (31 MB are downloaded if it is nowhere on this machine),
 padded to 32×32 and averaged to 16×16. 1,000 images train the GAN, few enough to
 be memorized; 2,000 test images judge it; 10,000 others train the classifier
 whose features reject near-copies. Three seeds, each with and without rejection.
-Cost: about two hours on one CPU core, computed from a rate of 2.9 steps of three
-GANs a second.
+Cost: about two hours on one CPU core, computed from a rate of 2.9 steps of
+three GANs a second.
 
 Several thresholds: experiments/rejection_frontier.py.
 
