@@ -243,7 +243,15 @@ def _draw(gan: GAN, batch_size: int, key):
 
 
 def _all_finite(state: GanState) -> Bool[Array, '']:
-  leaves = jax.tree.leaves((state.generator, state.discriminator))
+  leaves = jax.tree.leaves(
+    (
+      state.generator,
+      state.discriminator,
+      # An infinite second moment makes all later updates 0.
+      state.generator_optimizer,
+      state.discriminator_optimizer,
+    )
+  )
   finite = [jnp.isfinite(leaf).all() for leaf in leaves]
   return jnp.stack(finite).all()
 

@@ -539,7 +539,7 @@ def test_a_rerun_on_changed_log_probabilities_gives_their_report(
   log_px_files, caplog
 ):
   folder = log_px_files
-  with caplog.at_level(logging.INFO):
+  with caplog.at_level(logging.INFO, logger='absl'):
     audit.run(settings(folder, **GIVEN), folder / 'run')
   before = read(folder)
   assert before['verdict']['headline'] in caplog.text

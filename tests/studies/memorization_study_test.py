@@ -182,7 +182,7 @@ def test_if_every_model_diverges_the_report_names_them(tmp_path):
 
 def test_another_estimator_needs_no_training(tmp_path, caplog):
   config = shrink(load('digits_vae'), tmp_path, (8, 8))
-  with caplog.at_level(logging.INFO):
+  with caplog.at_level(logging.INFO, logger='absl'):
     memorization.run(config, tmp_path / 'run')
   report = json.loads((tmp_path / 'run/report.json').read_text())
   assert report['verdict']['headline'] in caplog.text

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from memjax import rejection
@@ -250,6 +251,16 @@ def test_a_nan_stops_and_keeps_the_last_state(drop, fresh, data):
   assert_equal(state.generator, broken.generator)
   assert_equal(state.discriminator, fresh.discriminator)
   assert not state.record.steps.any()
+
+
+def test_an_infinite_moment_stops_too(drop, fresh, data):
+  """Adam would divide by it for ever, and the generator stand still."""
+  moment = optax.tree_utils.tree_get(fresh.generator_optimizer, 'nu')
+  endless = optax.tree_utils.tree_set(
+    fresh.generator_optimizer, nu=jax.tree.map(lambda v: v + jnp.inf, moment)
+  )
+  moments = fresh._replace(generator_optimizer=endless)
+  assert int(run(drop, moments, data, 0.0, 0, 1).failed_step) == 0
 
 
 @pytest.mark.slow  # compiles for long

@@ -225,7 +225,7 @@ def test_a_run_that_goes_on_says_so_and_compiles_once(
     return programs._replace(train=train)
 
   monkeypatch.setattr(loop, 'make_programs', spied)
-  with caplog.at_level(logging.INFO):
+  with caplog.at_level(logging.INFO, logger='absl'):
     _, arrays = run(tmp_path / 'copy', epochs=4)
   assert 'of models 1 to 4 of 6 goes on after epoch 3 of 4.' in caplog.text
   assert 'of models 5 to 6 of 6 starts anew: there is no' in caplog.text

@@ -21,7 +21,7 @@ def test_no_rate_counts_a_call_that_compiles(monkeypatch, caplog):
     now[0] += seconds
     line.advance(kind, units, seconds, kind)
 
-  with caplog.at_level(logging.INFO):
+  with caplog.at_level(logging.INFO, logger='absl'):
     call('train', 100.0)
     assert np.isnan(line.eta())
     call('train', 10.0)
